@@ -1,0 +1,1 @@
+"""The contract between the two worlds: dialogues, preferences, demonstrations, configs, run files."""

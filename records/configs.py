@@ -1,0 +1,308 @@
+"""The configuration of every run: one frozen dataclass each, one text per field."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from records.fields import Config, bounded
+from records.preferences import Axis, Rating
+
+
+class RunKind(StrEnum):
+    """What a run does; each kind has one config class and one command."""
+
+    PRETRAIN = "pretrain"
+    SFT = "sft"
+    REWARD_MODEL = "reward_model"
+    REJECTION_SAMPLING = "rejection_sampling"
+    PPO = "ppo"
+    EVALUATION = "evaluation"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves after warm-up."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+
+
+class MarginTable(StrEnum):
+    """The margin each rating subtracts in the ranking loss (arXiv:2307.09288, Table 27)."""
+
+    NONE = "none"
+    SMALL = "small"
+    LARGE = "large"
+
+
+MARGINS: dict[MarginTable, dict[Rating, float]] = {
+    MarginTable.NONE: dict.fromkeys(Rating, 0.0),
+    MarginTable.SMALL: dict(zip(Rating, (1.0, 2 / 3, 1 / 3, 0.0), strict=True)),
+    MarginTable.LARGE: dict(zip(Rating, (3.0, 2.0, 1.0, 0.0), strict=True)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape(Config):
+    """The size of a Llama made from scratch; the defaults are the sandbox's."""
+
+    hidden_size: int = bounded(128, low=8)
+    """Width D of the residual stream; a multiple of `num_heads`."""
+    intermediate_size: int = bounded(352, low=8)
+    """Width of the feed-forward layers."""
+    num_layers: int = bounded(4, low=1)
+    """Number of decoder layers."""
+    num_heads: int = bounded(4, low=1)
+    """Number of attention heads (and of key-value heads)."""
+    max_positions: int = bounded(512, low=16)
+    """Longest row in tokens that the model accepts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(Config):
+    """AdamW as the paper sets it (arXiv:2307.09288, sections 2.2 and 3)."""
+
+    learning_rate: float = bounded(1e-5, above=0.0, high=1.0)
+    """Highest learning rate, reached after warm-up."""
+    schedule: Schedule = Schedule.COSINE
+    """Shape of the learning rate after warm-up."""
+    min_learning_rate_ratio: float = bounded(0.1, low=0.0, high=1.0)
+    """Final learning rate of the cosine schedule as a share of the highest."""
+    warmup_ratio: float = bounded(0.03, low=0.0, high=1.0)
+    """Share of all steps spent warming up linearly from zero."""
+    min_warmup_steps: int = bounded(5, low=0)
+    """Fewest warm-up steps, whatever the ratio gives."""
+    weight_decay: float = bounded(0.1, low=0.0, high=1.0)
+    """Decoupled weight decay."""
+    adam_beta1: float = bounded(0.9, low=0.0, high=0.9999)
+    """Decay of the first moment."""
+    adam_beta2: float = bounded(0.95, low=0.0, high=0.99999)
+    """Decay of the second moment."""
+    adam_epsilon: float = bounded(1e-5, above=0.0, high=1.0)
+    """Term added to the denominator of the update."""
+    max_grad_norm: float = bounded(1.0, above=0.0)
+    """Gradients are clipped to this global norm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(Config):
+    """How responses are drawn from a policy."""
+
+    temperature: float = bounded(1.0, low=0.0, high=5.0)
+    """Divides the logits; 0 means greedy."""
+    top_p: float = bounded(1.0, above=0.0, high=1.0)
+    """Smallest set of tokens whose probability reaches this share; 1 keeps all."""
+    max_new_tokens: int = bounded(64, low=1, high=4096)
+    """Longest response in tokens, the end-of-sequence token included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Config):
+    """What every run shares."""
+
+    seed: int = bounded(0, low=0, high=2**31 - 1)
+    """Seeds every random choice of the run."""
+    num_threads: int = bounded(0, low=0, high=256)
+    """CPU threads torch may use; 0 leaves the choice to torch."""
+    dtype: str = "float32"
+    """Floating-point type of the weights during the run: float32 or bfloat16."""
+    device: str = "auto"
+    """auto takes a GPU where there is one; cpu and cuda insist."""
+    checkpoint_every: int = bounded(50, low=1)
+    """Optimizer steps (PPO: iterations) between two checkpoints."""
+    log_every: int = bounded(1, low=1)
+    """Optimizer steps between two rows of metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """Train tokenizer and model from scratch on dialogues; the loss covers every token.
+
+    Inputs: `demonstrations` (JSON Lines). Outputs: `policy`.
+    """
+
+    shape: ModelShape = field(default_factory=ModelShape)
+    """Size of the model."""
+    vocabulary_size: int = bounded(512, low=64, high=65536)
+    """Entries of the tokenizer that is trained on the corpus."""
+    num_epochs: float = bounded(1.0, above=0.0, high=100.0)
+    """Passes over the corpus."""
+    tokens_per_batch: int = bounded(4096, low=64)
+    """Real tokens in one optimizer step, at most."""
+    max_tokens: int = bounded(256, low=16)
+    """Longer dialogues lose their oldest exchanges, and are counted."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(learning_rate=3e-3, adam_epsilon=1e-8)
+    )
+    """Optimizer and schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig(RunConfig):
+    """Supervised fine-tuning: loss on responses only (arXiv:2307.09288, section 3.1).
+
+    Inputs: `policy` (a model directory), `demonstrations` (JSON Lines). Outputs: `policy`.
+    """
+
+    num_epochs: float = bounded(2.0, above=0.0, high=100.0)
+    """Passes over the demonstrations."""
+    batch_size: int = bounded(64, low=1)
+    """Demonstrations in one optimizer step, over all processes."""
+    max_tokens: int = bounded(4096, low=16)
+    """Longer rows lose their oldest exchanges, and are counted."""
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-5))
+    """Optimizer and schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelConfig(RunConfig):
+    """Train a scalar head on comparisons (arXiv:2307.09288, section 3.2.2, equation 2).
+
+    Inputs: `policy` (a model directory), `snapshot` (the newest), optional `mixture_0`,
+    `mixture_1`, ... (further snapshots), optional `previous` (a reward model to compare with).
+    Outputs: `reward_model`.
+    """
+
+    axis: Axis = Axis.HELPFULNESS
+    """Which axis the model scores."""
+    margin_table: MarginTable = MarginTable.SMALL
+    """Margin subtracted in the ranking loss, by rating."""
+    other_axis_share: float = bounded(0.1, low=0.0, high=0.9)
+    """Share of training pairs drawn from the other axis of the same snapshots."""
+    safety_loss_weight: float = bounded(0.0, low=0.0, high=10.0)
+    """Weight of the auxiliary classification loss on safety bins; 0 turns it off."""
+    num_epochs: float = bounded(1.0, above=0.0, high=100.0)
+    """Passes over the pairs; the paper saw over-fitting beyond one."""
+    pairs_per_batch: int = bounded(512, low=1)
+    """Comparisons in one optimizer step, over all processes."""
+    max_tokens: int = bounded(4096, low=16)
+    """Longer rows lose their oldest exchanges; pairs that become identical are skipped, counted."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Optimizer and schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectionSamplingConfig(RunConfig):
+    """Sample K responses a prompt, keep the best, fine-tune on it (section 3.2.3).
+
+    Inputs: `policy` (sampled from), `start` (fine-tuned; the base model by the paper's reading),
+    `prompts` (JSON Lines), `helpfulness`, `safety` (reward models), optional `pool` (the samples
+    kept by earlier iterations). Outputs: `policy`, `pool`.
+    """
+
+    num_responses: int = bounded(8, low=1, high=1024)
+    """K, responses sampled per prompt."""
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=1.2))
+    """How the K responses are drawn; the paper's best temperature is 1.2 to 1.3."""
+    pool_size: int = bounded(2, low=0, high=64)
+    """Best responses per prompt handed to later iterations."""
+    score_function: str = "rewardmodels.scoring:load_score_fn"
+    """`module:function` that loads the score function from the reward-model directories."""
+    safety_threshold: float = bounded(0.15, low=0.0, high=1.0)
+    """The gate: below this safety score the safety model decides (section 3.2.3)."""
+    rows_per_batch: int = bounded(256, low=1)
+    """Responses sampled or scored at once."""
+    finetune: SFTConfig = field(default_factory=SFTConfig)
+    """How the start model is fine-tuned on the selected responses."""
+
+
+class KLEstimator(StrEnum):
+    """Per-token estimate of KL(policy || reference) that is subtracted from the score."""
+
+    K1 = "k1"
+    K2 = "k2"
+    K3 = "k3"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig(RunConfig):
+    """Proximal policy optimisation against the gated reward (section 3.2.3, equations 3 and 4).
+
+    Inputs: `policy`, `reference`, `prompts`, `heldout_prompts` (JSON Lines), `helpfulness`,
+    `safety` (reward models; the value model starts from the helpfulness one).
+    Outputs: `policy` (the best on held-out prompts), `value`.
+    """
+
+    num_iterations: int = bounded(200, low=1, high=100_000)
+    """Rounds of sample, score, update; the paper ran 200 to 400."""
+    batch_size: int = bounded(512, low=1)
+    """Prompts, hence responses, per iteration."""
+    minibatch_size: int = bounded(64, low=1)
+    """Responses in one gradient step."""
+    num_epochs: int = bounded(1, low=1, high=16)
+    """Passes over each iteration's responses; the paper takes one step per minibatch."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How responses are drawn. Probabilities are taken at the same temperature."""
+    clip_range: float = bounded(0.2, above=0.0, high=1.0)
+    """PPO clips the probability ratio to 1 ± this."""
+    value_clip_range: float = bounded(0.2, above=0.0)
+    """Value predictions are clipped to the old value ± this in the value loss."""
+    value_loss_coef: float = bounded(0.1, low=0.0, high=10.0)
+    """Weight of the value loss where policy and value share an optimizer step."""
+    gamma: float = bounded(1.0, low=0.0, high=1.0)
+    """Discount per token. Not stated in the paper."""
+    gae_lambda: float = bounded(0.95, low=0.0, high=1.0)
+    """Lambda of generalised advantage estimation. Not stated in the paper."""
+    kl_coef: float = bounded(0.01, low=0.0, high=10.0)
+    """Beta of equation 4: 0.01 for 7B and 13B, 0.005 for 34B and 70B."""
+    kl_estimator: KLEstimator = KLEstimator.K1
+    """Estimator that is subtracted per token; the one reported is the same tensor."""
+    safety_threshold: float = bounded(0.15, low=0.0, high=1.0)
+    """The gate: below this safety score the safety model decides."""
+    score_function: str = "rewardmodels.scoring:load_score_fn"
+    """`module:function` that loads the score function; `policies.noise:load_score_fn` is noise."""
+    truncation_penalty: float = bounded(1.0, low=0.0)
+    """Subtracted from the whitened score of a response that never ended."""
+    value_learning_rate: float = bounded(1e-5, above=0.0, high=1.0)
+    """Constant learning rate of the value model."""
+    eval_every: int = bounded(10, low=1)
+    """Iterations between two looks at the held-out prompts."""
+    patience: int = bounded(5, low=1)
+    """Looks without a better held-out reward before the run stops early."""
+    rows_per_batch: int = bounded(256, low=1)
+    """Responses sampled or scored at once."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(learning_rate=1e-6, schedule=Schedule.CONSTANT)
+    )
+    """Optimizer of the policy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(RunConfig):
+    """Compare a policy with a baseline on held-out prompts.
+
+    Inputs: `policy`, `baseline`, `reference` (for the KL), `prompts` (JSON Lines), `helpfulness`,
+    `safety` (reward models). Outputs: none but the result.
+    """
+
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(temperature=0.7, top_p=0.9)
+    )
+    """How both policies answer."""
+    judge: str = "reward"
+    """Who decides the win: reward (the gated score) or sandbox (the true utilities)."""
+    safety_threshold: float = bounded(0.15, low=0.0, high=1.0)
+    """The gate of the combined score."""
+    score_function: str = "rewardmodels.scoring:load_score_fn"
+    """`module:function` that loads the score function."""
+    rows_per_batch: int = bounded(256, low=1)
+    """Responses sampled or scored at once."""
+    num_examples: int = bounded(40, low=0)
+    """Responses kept word for word in the result, for people to read."""
+
+
+CONFIGS: dict[RunKind, type[RunConfig]] = {
+    RunKind.PRETRAIN: PretrainConfig,
+    RunKind.SFT: SFTConfig,
+    RunKind.REWARD_MODEL: RewardModelConfig,
+    RunKind.REJECTION_SAMPLING: RejectionSamplingConfig,
+    RunKind.PPO: PPOConfig,
+    RunKind.EVALUATION: EvaluationConfig,
+}
+COMMANDS: dict[RunKind, tuple[str, str]] = {
+    RunKind.PRETRAIN: ("policies", "pretrain"),
+    RunKind.SFT: ("policies", "sft"),
+    RunKind.REWARD_MODEL: ("rewardmodels", "train"),
+    RunKind.REJECTION_SAMPLING: ("policies", "rejection-sampling"),
+    RunKind.PPO: ("policies", "ppo"),
+    RunKind.EVALUATION: ("evaluation", "compare"),
+}
+"""`python -m <package> <command> RUN_DIR` for each kind of run."""

@@ -1,0 +1,97 @@
+"""Prompts and demonstrations: what policies are sampled on and fine-tuned on, as JSON Lines."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from records.dialogues import Dialogue
+from records.errors import RecordError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A dialogue that waits for a response."""
+
+    prompt_id: str
+    dialogue: Dialogue
+    is_safety: bool = False
+    """Tag of a prompt written to elicit an unsafe response: IS_SAFETY(p) of the gated reward."""
+
+    def __post_init__(self) -> None:
+        if not self.dialogue.is_prompt:
+            raise RecordError("dialogue", f"prompt {self.prompt_id} does not end with a user turn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """A prompt with a response worth imitating."""
+
+    prompt: Dialogue
+    response: str
+    source: str = ""
+    """Who wrote the response: a person's pseudonym or the name of a policy version."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt.is_prompt:
+            raise RecordError("prompt", "the last turn of a prompt is the user's")
+
+
+def write_prompts(path: Path, prompts: Iterable[Prompt]) -> int:
+    """Write one JSON object a line and return how many."""
+    return _write_lines(
+        path,
+        (
+            {"prompt_id": p.prompt_id, "dialogue": p.dialogue.to_json(), "is_safety": p.is_safety}
+            for p in prompts
+        ),
+    )
+
+
+def read_prompts(path: Path) -> Iterator[Prompt]:
+    """Yield the prompts that `write_prompts` wrote."""
+    for row in _read_lines(path):
+        yield Prompt(
+            prompt_id=str(row["prompt_id"]),
+            dialogue=Dialogue.from_json(row["dialogue"]),  # type: ignore[arg-type]
+            is_safety=bool(row["is_safety"]),
+        )
+
+
+def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) -> int:
+    """Write one JSON object a line and return how many."""
+    return _write_lines(
+        path,
+        (
+            {"prompt": d.prompt.to_json(), "response": d.response, "source": d.source}
+            for d in demonstrations
+        ),
+    )
+
+
+def read_demonstrations(path: Path) -> Iterator[Demonstration]:
+    """Yield the demonstrations that `write_demonstrations` wrote."""
+    for row in _read_lines(path):
+        yield Demonstration(
+            prompt=Dialogue.from_json(row["prompt"]),  # type: ignore[arg-type]
+            response=str(row["response"]),
+            source=str(row["source"]),
+        )
+
+
+def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, object]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise RecordError(path.name, f"line {number} is not JSON: {error}") from error
