@@ -1,1 +1,1 @@
-"""The contract between the two worlds: dialogues, preferences, demonstrations, configs, run files."""
+"""The contract between both worlds: dialogues, preferences, prompts, configs, run directories."""

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import itertools
 import json
 import textwrap
 import types
@@ -77,11 +78,22 @@ class Config:
         return cls(**{name: _convert(name, hints[name], value) for name, value in data.items()})
 
     @classmethod
+    def nested(cls) -> "dict[str, type[Config]]":
+        """Return the config classes used as fields of this one, at any depth, by name."""
+        found: dict[str, type[Config]] = {}
+        for hint in typing.get_type_hints(cls).values():
+            if isinstance(hint, type) and issubclass(hint, Config):
+                found |= {hint.__name__: hint, **hint.nested()}
+        return found
+
+    @classmethod
     def describe(cls) -> list[FieldDoc]:
         """Return one `FieldDoc` per field, its text read from the docstring under the field."""
         texts = field_texts(cls)
         return [
-            FieldDoc(f.name, str(f.type), _default_of(f), _bounds_text(f), texts.get(f.name, ""))
+            FieldDoc(
+                f.name, _type_name(f.type), _default_of(f), _bounds_text(f), texts.get(f.name, "")
+            )
             for f in dataclasses.fields(cls)
         ]
 
@@ -95,7 +107,7 @@ def field_texts(cls: type) -> dict[str, str]:
             continue
         tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
         body = typing.cast(ast.ClassDef, tree.body[0]).body
-        for node, after in zip(body, body[1:], strict=False):
+        for node, after in itertools.pairwise(body):
             is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
                 constant = typing.cast(ast.Constant, typing.cast(ast.Expr, after).value)
@@ -149,6 +161,10 @@ def _default_of(field: "dataclasses.Field[Any]") -> object:
     if field.default_factory is not dataclasses.MISSING:
         return json.loads(json.dumps(field.default_factory(), default=lambda o: o.to_json()))
     return None
+
+
+def _type_name(hint: object) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _bounds_text(field: "dataclasses.Field[Any]") -> str:

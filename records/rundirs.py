@@ -1,7 +1,7 @@
 """The run directory: the whole interface between whoever starts a run and the run itself.
 
-`config.json` goes in; `metrics.jsonl`, `checkpoints/`, `outputs/`, `result.json` (or `failure.json`)
-come out. Nothing else passes between the two worlds.
+`config.json` goes in; `metrics.jsonl`, `checkpoints/`, `outputs/` and `result.json` (or
+`failure.json`) come out. Nothing else passes between the two worlds.
 """
 
 import fcntl

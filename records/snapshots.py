@@ -20,9 +20,24 @@ from records.preferences import Preference
 SCHEMA_VERSION = 1
 _ROWS_PER_GROUP = 4096
 _COLUMNS = (
-    "preference_id dialogue_id prompt chosen rejected axis rating safety_bin is_safety_prompt "
-    "source round_name guidelines_version chosen_policy rejected_policy annotator created_at split"
-).split()
+    "preference_id",
+    "dialogue_id",
+    "prompt",
+    "chosen",
+    "rejected",
+    "axis",
+    "rating",
+    "safety_bin",
+    "is_safety_prompt",
+    "source",
+    "round_name",
+    "guidelines_version",
+    "chosen_policy",
+    "rejected_policy",
+    "annotator",
+    "created_at",
+    "split",
+)
 _SCHEMA = pa.schema(
     [(name, pa.bool_() if name == "is_safety_prompt" else pa.string()) for name in _COLUMNS]
 )
@@ -55,10 +70,12 @@ def write_snapshot(
     *,
     selection: Mapping[str, Any],
     test_share: float = 0.1,
+    splits: Mapping[str, str] | None = None,
 ) -> SnapshotManifest:
     """Write `preferences.parquet` and `manifest.json` into a new `folder`, in constant memory.
 
-    Rows keep the order given. The split is by dialogue, so no dialogue is on both sides.
+    Rows keep the order given. The split is by dialogue, so no dialogue is on both sides: by the
+    hash of its id, or by `splits` (dialogue id to `train` or `test`) for sets that bring their own.
 
     Raises:
         RecordError: `test_share` is outside [0, 1), or there are no preferences.
@@ -69,7 +86,7 @@ def write_snapshot(
     with folder_written_atomically(folder) as temporary:
         path = temporary / "preferences.parquet"
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
-            rows = iter(_row(item, test_share) for item in preferences)
+            rows = iter(_row(item, test_share, splits) for item in preferences)
             while group := list(islice(rows, _ROWS_PER_GROUP)):
                 writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
                 counts.update(row["split"] for row in group)
@@ -114,8 +131,13 @@ def read_snapshot(folder: Path, *, split: str | None = None) -> Iterator[Prefere
                     yield Preference.from_json({**row, "prompt": json.loads(row["prompt"])})
 
 
-def _row(preference: Preference, test_share: float) -> dict[str, Any]:
+def _row(
+    preference: Preference, test_share: float, splits: Mapping[str, str] | None
+) -> dict[str, Any]:
     row = preference.to_json()
     row["prompt"] = json.dumps(row["prompt"], ensure_ascii=False, sort_keys=True)
-    row["split"] = split_of(preference.dialogue_id, test_share=test_share)
+    if splits is None:
+        row["split"] = split_of(preference.dialogue_id, test_share=test_share)
+    else:
+        row["split"] = splits[preference.dialogue_id]
     return row
