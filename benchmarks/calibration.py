@@ -1,0 +1,45 @@
+"""What this machine can do right now: matrix multiplication and memory bandwidth, one thread.
+
+Floors are formulas over these two numbers. On a shared machine both move, so they are measured
+right before and after each benchmark, and the minimum time of several repeats counts.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_SIZE = 1024
+_NUM_BYTES = 256 * 2**20
+
+
+def fastest_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
+    """Return the shortest of `repeats` timings of `work`."""
+    timings = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        timings.append(time.perf_counter() - start)
+    return min(timings)
+
+
+def calibrate() -> dict[str, float]:
+    """Return `gflops` (float32 product of two 1024² matrices) and `gigabytes_per_second` (a sum)."""
+    torch.set_num_threads(1)
+    left, right = torch.randn(_SIZE, _SIZE), torch.randn(_SIZE, _SIZE)
+    vector = torch.ones(_NUM_BYTES // 4)
+    matmul_seconds = fastest_seconds(lambda: left @ right)
+    sum_seconds = fastest_seconds(vector.sum)
+    return {
+        "gflops": round(2 * _SIZE**3 / matmul_seconds / 1e9, 1),
+        "gigabytes_per_second": round(_NUM_BYTES / sum_seconds / 1e9, 1),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(calibrate()) + "\n")
