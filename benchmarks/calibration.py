@@ -18,17 +18,17 @@ _NUM_BYTES = 256 * 2**20
 
 
 def fastest_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
-    """Return the shortest of `repeats` timings of `work`."""
+    """Return the fewest CPU seconds of `repeats` times `work`: neighbours do not count."""
     timings = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        timings.append(time.perf_counter() - start)
+        timings.append(time.process_time() - start)
     return min(timings)
 
 
 def calibrate() -> dict[str, float]:
-    """Return `gflops` (float32 product of two 1024² matrices) and `gigabytes_per_second` (a sum)."""
+    """Return `gflops` (float32, two 1024² matrices) and `gigabytes_per_second` (a sum)."""
     torch.set_num_threads(1)
     left, right = torch.randn(_SIZE, _SIZE), torch.randn(_SIZE, _SIZE)
     vector = torch.ones(_NUM_BYTES // 4)

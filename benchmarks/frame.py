@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("CONCORD_HOME", ROOT / ".concord")) / "bench"
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCH_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,11 @@ def run_child(python: Path | str, script: Path, *arguments: str) -> dict[str, An
         RuntimeError: The script failed; the message holds the end of its error output.
     """
     environment = {**os.environ, **ONE_THREAD, "HF_HUB_DISABLE_TELEMETRY": "1"}
-    environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "TRANSFORMERS_VERBOSITY": "error"}
+    environment |= {
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(ROOT),
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     command = [str(python), str(script), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     if result.returncode != 0:

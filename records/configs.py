@@ -129,6 +129,8 @@ class PretrainConfig(RunConfig):
     """Real tokens in one optimizer step, at most."""
     max_tokens: int = bounded(256, low=16)
     """Longer dialogues lose their oldest exchanges, and are counted."""
+    tokens_per_microbatch: int = bounded(1024, low=16)
+    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=3e-3, adam_epsilon=1e-8)
     )
@@ -148,6 +150,8 @@ class SFTConfig(RunConfig):
     """Demonstrations in one optimizer step, over all processes."""
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges, and are counted."""
+    tokens_per_microbatch: int = bounded(16384, low=16)
+    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-5))
     """Optimizer and schedule."""
 
@@ -175,6 +179,8 @@ class RewardModelConfig(RunConfig):
     """Comparisons in one optimizer step, over all processes."""
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges; pairs that become identical are skipped, counted."""
+    tokens_per_microbatch: int = bounded(16384, low=16)
+    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimizer and schedule."""
 
@@ -227,6 +233,8 @@ class PPOConfig(RunConfig):
     """Prompts, hence responses, per iteration."""
     minibatch_size: int = bounded(64, low=1)
     """Responses in one gradient step."""
+    tokens_per_microbatch: int = bounded(16384, low=16)
+    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
     num_epochs: int = bounded(1, low=1, high=16)
     """Passes over each iteration's responses; the paper takes one step per minibatch."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

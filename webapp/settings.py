@@ -12,6 +12,9 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env.text("CONCORD_HOME", str(BASE_DIR / ".concord")))
 """Artifacts, run directories and the embedded services' data live here."""
 
+CODE_COMMIT = env.text("CONCORD_COMMIT")
+"""Commit of the code in an image; empty in a checkout, where git is asked."""
+
 DEBUG = env.flag("CONCORD_DEBUG")
 SECRET_KEY = env.text("CONCORD_SECRET_KEY")
 if not SECRET_KEY:
@@ -23,7 +26,7 @@ ALLOWED_HOSTS = env.names("CONCORD_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.names("CONCORD_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "webapp.apps.ConcordAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -34,7 +37,7 @@ INSTALLED_APPS = [
     "registry",
     "annotation",
     "workers",
-    "webapp",
+    "webapp.apps.WebappConfig",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -44,7 +47,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "webapp.access.SignInMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -60,6 +63,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "webapp.frame.frame",
             ],
         },
     }
@@ -106,14 +110,58 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "cpu"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 6 * 3600}
+CELERY_TASK_ROUTES = {
+    "workers.execute_run": {"queue": "gpu"},
+    "workers.sample_waiting_comparisons": {"queue": "sampling"},
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+
+RUN_LAUNCHER = env.text("CONCORD_RUN_LAUNCHER", "torchrun")
+"""`torchrun`, or `direct` for runs of one process: saves torchrun's own start, two seconds."""
+RUN_PROCESSES = env.whole_number("CONCORD_RUN_PROCESSES", 1, low=1)
+"""Processes of one run: the number of GPUs it may use on its host."""
+RUN_HEARTBEAT_SECONDS = env.whole_number("CONCORD_RUN_HEARTBEAT_SECONDS", 4, low=1)
+"""Time between two heartbeats of the supervisor of a run."""
+RUN_STALE_SECONDS = env.whole_number("CONCORD_RUN_STALE_SECONDS", 20, low=2)
+"""A run whose heart has not beaten for so long may be claimed by another worker."""
+RUN_GRACE_SECONDS = env.whole_number("CONCORD_RUN_GRACE_SECONDS", 60, low=1)
+"""Time between SIGTERM, on which a run saves a checkpoint, and SIGKILL."""
+MAINTENANCE_SECONDS = env.whole_number("CONCORD_MAINTENANCE_SECONDS", 5, low=1)
+"""How often beat looks for lost runs, waiting iterations, expired leases and waiting prompts."""
+SAMPLING_ROWS = env.whole_number("CONCORD_SAMPLING_ROWS", 256, low=2)
+"""Responses that the sampler generates at once, at most."""
+SAMPLING_POLICIES = env.whole_number("CONCORD_SAMPLING_POLICIES", 3, low=1)
+"""Policies that the sampler keeps loaded."""
+SAMPLING_DTYPE = env.text("CONCORD_SAMPLING_DTYPE", "float32")
+"""Floating-point type of the policies that the sampler loads: float32 or bfloat16."""
+SAMPLING_THREADS = env.whole_number("CONCORD_SAMPLING_THREADS", 0)
+"""CPU threads of the sampler; 0 leaves the choice to torch."""
+CELERY_BEAT_SCHEDULE = {
+    task: {
+        "task": f"workers.{task}",
+        "schedule": MAINTENANCE_SECONDS,
+        # Without a worker to take them, old reminders do not pile up.
+        "options": {"queue": "cpu", "expires": 2 * MAINTENANCE_SECONDS},
+    }
+    for task in (
+        "recover_lost_runs",
+        "advance_iterations",
+        "wake_sampler",
+        "release_leases",
+        "start_scheduled_iterations",
+    )
+}
 
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 USE_I18N = False
 
-STATIC_URL = "static/"
-STATIC_ROOT = Path(env.text("CONCORD_STATIC_ROOT", str(DATA_DIR / "static")))
+STATIC_URL = "/static/"
+STATIC_ROOT = env.text("CONCORD_STATIC_ROOT") or None
+"""Where `collectstatic` gathers files; without it they are served from the packages."""
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -121,6 +169,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.flag("CONCORD_HTTPS")
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "webapp.views.errors.csrf_failure"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],

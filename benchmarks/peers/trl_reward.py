@@ -44,7 +44,9 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     shape = {**arguments.shape, "vocab_size": len(tokenizer), "num_labels": 1}
-    model = LlamaForSequenceClassification(LlamaConfig(**shape, pad_token_id=tokenizer.pad_token_id))
+    model = LlamaForSequenceClassification(
+        LlamaConfig(**shape, pad_token_id=tokenizer.pad_token_id)
+    )
     rows = [json.loads(line) for line in arguments.pairs.read_text().splitlines()]
     clock = CPUClock()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,1 @@
+"""People and their judgements: rounds, dialogues, samples, comparisons, review, snapshots."""

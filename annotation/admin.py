@@ -1,0 +1,186 @@
+"""Annotation in the Django admin: people are kept here, everything else is shown.
+
+Who wrote what stays behind pseudonyms here too.
+"""
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import BaseUserCreationForm
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+
+from annotation import services
+from annotation.errors import AnnotationError
+from annotation.models import (
+    Comparison,
+    Dialogue,
+    Draft,
+    Exclusion,
+    Guidelines,
+    Judgement,
+    Round,
+    RoundVariant,
+    Sample,
+    SamplingEvent,
+    User,
+)
+from registry.readonly import ReadOnlyAdmin
+
+if TYPE_CHECKING:
+    _UserAdmin = DjangoUserAdmin[User]
+    _UserForm = BaseUserCreationForm[User]
+else:
+    _UserAdmin = DjangoUserAdmin
+    _UserForm = BaseUserCreationForm
+
+
+class NewUserForm(_UserForm):
+    """Name, role and password of a new account."""
+
+    class Meta:
+        model = User
+        fields = ("username", "role")
+
+
+@admin.register(User)
+class UserAdmin(_UserAdmin):
+    """Accounts: only here and by command can one be made."""
+
+    add_form = NewUserForm
+    list_display = ("username", "role", "pseudonym", "persona", "is_active", "last_login")
+    list_filter = ("role", "is_active")
+    readonly_fields = ("pseudonym", "persona", "last_login", "date_joined")
+    fieldsets = (
+        (None, {"fields": ("username", "password", "role", "is_active")}),
+        ("About", {"fields": ("pseudonym", "persona", "last_login", "date_joined")}),
+    )
+    add_fieldsets = ((None, {"fields": ("username", "role", "password1", "password2")}),)
+    filter_horizontal = ()
+
+    def save_model(
+        self, request: HttpRequest, obj: User, form: "ModelForm[User]", change: bool
+    ) -> None:
+        """Store the account; its rights follow its role."""
+        del request, form, change
+        services.save_account(user=obj)
+
+    def has_delete_permission(self, *_: object, **__: object) -> bool:
+        """Nobody may: judgements keep their annotator, who is set inactive instead."""
+        return False
+
+
+@admin.register(Guidelines)
+class GuidelinesAdmin(ReadOnlyAdmin):
+    """Guidelines."""
+
+    list_display = ("axis", "version", "created_by", "created_at")
+    list_filter = ("axis",)
+    list_select_related = ("created_by",)
+
+
+@admin.register(Round)
+class RoundAdmin(ReadOnlyAdmin):
+    """Rounds; a lead closes them."""
+
+    list_display = ("name", "axis", "state", "num_judged", "target_comparisons", "opened_at")
+    list_filter = ("axis", "state")
+    search_fields = ("name",)
+    actions = ("close",)
+
+    @admin.action(description="Close", permissions=["view"])
+    def close(self, request: HttpRequest, queryset: QuerySet[Round]) -> None:
+        """Close each chosen round."""
+        assert isinstance(request.user, User)
+        for round_ in queryset:
+            try:
+                services.close_round(round_=round_, closed_by=request.user)
+            except AnnotationError as error:
+                messages.error(request, str(error))
+            else:
+                messages.success(request, f"{round_} is closed.")
+
+
+@admin.register(RoundVariant)
+class RoundVariantAdmin(ReadOnlyAdmin):
+    """Who answers in which round."""
+
+    list_display = ("round", "policy", "temperature_low", "temperature_high", "top_p")
+    list_select_related = ("round", "policy")
+
+
+@admin.register(Dialogue)
+class DialogueAdmin(ReadOnlyAdmin):
+    """Dialogues."""
+
+    fields = ("uuid", "round", "pseudonym", "state", "num_turns", "created_at", "finished_at")
+    list_display = ("id", "uuid", "round", "pseudonym", "state", "num_turns", "created_at")
+    list_filter = ("state",)
+    list_select_related = ("round", "annotator")
+
+    @admin.display(description="Annotator")
+    def pseudonym(self, dialogue: Dialogue) -> str:
+        """The annotator's pseudonym."""
+        return dialogue.annotator.pseudonym
+
+
+@admin.register(Comparison)
+class ComparisonAdmin(ReadOnlyAdmin):
+    """Comparisons."""
+
+    list_display = ("id", "round", "turn", "state", "is_flagged", "created_at")
+    list_filter = ("state", "is_flagged")
+    list_select_related = ("round",)
+
+
+@admin.register(Sample)
+class SampleAdmin(ReadOnlyAdmin):
+    """Samples."""
+
+    list_display = ("id", "comparison", "side", "policy", "temperature", "num_tokens")
+    list_select_related = ("comparison", "policy")
+
+
+@admin.register(SamplingEvent)
+class SamplingEventAdmin(ReadOnlyAdmin):
+    """Pairs of responses that could not be used."""
+
+    list_display = ("id", "comparison", "attempt", "reason", "created_at")
+    list_filter = ("reason",)
+    list_select_related = ("comparison",)
+
+
+@admin.register(Judgement)
+class JudgementAdmin(ReadOnlyAdmin):
+    """Judgements."""
+
+    exclude = ("annotator",)
+    readonly_fields = ("pseudonym",)
+    list_display = ("id", "comparison", "pseudonym", "rating", "safety_bin", "created_at")
+    list_filter = ("rating", "safety_bin")
+    list_select_related = ("comparison", "annotator")
+
+    @admin.display(description="Annotator")
+    def pseudonym(self, judgement: Judgement) -> str:
+        """The annotator's pseudonym."""
+        return judgement.annotator.pseudonym
+
+
+@admin.register(Draft)
+class DraftAdmin(ReadOnlyAdmin):
+    """That there is a draft, not what is in it: it is not submitted yet."""
+
+    fields = ("dialogue", "comparison", "updated_at")
+    list_display = ("id", "dialogue", "comparison", "updated_at")
+    list_select_related = ("dialogue", "comparison")
+
+
+@admin.register(Exclusion)
+class ExclusionAdmin(ReadOnlyAdmin):
+    """Exclusions."""
+
+    list_display = ("judgement", "reason", "reviewer", "created_at")
+    list_filter = ("reason",)
+    list_select_related = ("judgement", "reviewer")

@@ -1,0 +1,126 @@
+"""Errors of annotation: each says what happened and what the person can do next."""
+
+from datetime import datetime
+
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
+
+
+class AnnotationError(Exception):
+    """Base of all errors that annotation's services and getters raise."""
+
+
+class NotFoundError(AnnotationError, ObjectDoesNotExist):
+    """There is no such row, or it is not this person's: the two look the same from outside."""
+
+    def __init__(self, what: str, key: object) -> None:
+        super().__init__(f"there is no {what} {key} of yours")
+
+
+class NotAllowedError(AnnotationError, PermissionDenied):
+    """This person's role does not allow it."""
+
+    def __init__(self, role: str, wanted: str) -> None:
+        super().__init__(f"this needs the role {wanted}; yours is {role}")
+
+
+class RoundClosedError(AnnotationError):
+    """The round takes no more work."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"round {name!r} is closed; your words are kept as a draft")
+
+
+class RoundFullError(AnnotationError):
+    """All comparisons of the round are judged or in somebody's hands.
+
+    Attributes:
+        next_free_at: When the first lease lapses, if one is out.
+    """
+
+    def __init__(self, name: str, next_free_at: datetime | None = None) -> None:
+        super().__init__(
+            f"round {name!r} has no free comparison left; your words are kept as a draft"
+        )
+        self.next_free_at = next_free_at
+
+
+class DialogueClosedError(AnnotationError):
+    """The dialogue takes no further turn."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this dialogue takes no further prompt: {reason}; start a new one")
+
+
+class PromptPendingError(AnnotationError):
+    """The dialogue's last prompt still waits for its judgement."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the last prompt of this dialogue is not judged yet; judge or skip it first"
+        )
+
+
+class PromptError(AnnotationError, ValueError):
+    """A prompt that cannot be used; says what to change."""
+
+
+class StateError(AnnotationError):
+    """The comparison is not in a state that allows the step.
+
+    Attributes:
+        state: The state it is in.
+    """
+
+    def __init__(self, state: str, wanted: str) -> None:
+        super().__init__(f"this comparison is {state}; only {wanted} allows this")
+        self.state = state
+
+
+class AlreadyJudgedError(AnnotationError):
+    """The comparison has been judged by another submission."""
+
+    def __init__(self) -> None:
+        super().__init__("this comparison has already been judged; go on with the next one")
+
+
+class KeyReusedError(AnnotationError):
+    """A client key came with other contents than the first time."""
+
+    def __init__(self) -> None:
+        super().__init__("this form was already used for something else; reload the page")
+
+
+class JudgementError(AnnotationError, ValueError):
+    """A judgement that is not valid.
+
+    Attributes:
+        field: The field that is wrong.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ContradictionError(JudgementError):
+    """The chosen response is called unsafe although the other one is safe."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "safety_bin",
+            "You prefer a response that you call unsafe while the other one is safe. In a safety "
+            "round a safe response is better than an unsafe one: choose the safe response, or "
+            "look again at which of the two is safe.",
+        )
+
+
+class RoundConfigError(AnnotationError, ValueError):
+    """A round that cannot be opened as asked.
+
+    Attributes:
+        field: The field that is wrong.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field

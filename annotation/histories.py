@@ -1,0 +1,43 @@
+"""Dialogues as records: earlier prompts, the responses chosen for them, and the open prompt."""
+
+from collections.abc import Collection, Sequence
+
+from annotation.models import Comparison, Dialogue, Judgement
+from records.dialogues import Dialogue as DialogueRecord
+
+
+def prompts_of(comparisons: Sequence[Comparison]) -> dict[int, DialogueRecord]:
+    """Return the prompt of each comparison, history included, by comparison id; one query."""
+    chosen = _exchanges_of({item.dialogue_id for item in comparisons if item.turn > 0})
+    prompts: dict[int, DialogueRecord] = {}
+    for item in comparisons:
+        earlier = chosen.get(item.dialogue_id, ())[: item.turn]
+        assert len(earlier) == item.turn, (item.pk, item.turn, len(earlier))
+        texts = [text for exchange in earlier for text in exchange]
+        prompts[item.pk] = DialogueRecord.from_texts(*texts, item.prompt_text)
+    return prompts
+
+
+def prompt_of(comparison: Comparison) -> DialogueRecord:
+    """Return what both responses answer: the dialogue so far and the comparison's prompt."""
+    return prompts_of([comparison])[comparison.pk]
+
+
+def history_of(dialogue: Dialogue) -> DialogueRecord | None:
+    """Return the judged part of a dialogue, ending with a chosen response; None before that."""
+    texts = [text for pair in _exchanges_of({dialogue.pk}).get(dialogue.pk, ()) for text in pair]
+    return DialogueRecord.from_texts(*texts) if texts else None
+
+
+def _exchanges_of(dialogue_ids: Collection[int]) -> dict[int, list[tuple[str, str]]]:
+    """Return (prompt, chosen response) of every judged turn, in order, by dialogue."""
+    exchanges: dict[int, list[tuple[str, str]]] = {}
+    if not dialogue_ids:
+        return exchanges
+    rows = Judgement.objects.filter(comparison__dialogue__in=dialogue_ids).order_by(
+        "comparison__dialogue", "comparison__turn"
+    )
+    fields = ("comparison__dialogue", "comparison__prompt_text", "chosen_sample__text")
+    for dialogue_id, prompt, response in rows.values_list(*fields):
+        exchanges.setdefault(dialogue_id, []).append((prompt, response))
+    return exchanges

@@ -1,0 +1,149 @@
+"""Rounds: one campaign of annotation, its guidelines and the policy versions that answer."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from annotation.models.checks import AXIS_CHOICES, one_of
+from registry.models import PolicyVersion
+
+
+class Guidelines(models.Model):
+    """One version of what annotators are told for an axis; never changed, only superseded."""
+
+    axis = models.CharField(max_length=12, choices=AXIS_CHOICES)
+    version = models.CharField(max_length=20)
+    text = models.TextField(help_text="Markdown.")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="guidelines_written"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "guidelines"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["axis", "version"], name="annotation_guidelines_version_unique"
+            ),
+            one_of("axis", (a for a, _ in AXIS_CHOICES), name="annotation_guidelines_axis_known"),
+            models.CheckConstraint(
+                condition=~Q(version="") & ~Q(text=""), name="annotation_guidelines_not_empty"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.axis} {self.version}"
+
+
+class RoundQuerySet(models.QuerySet["Round"]):
+    """Filters of rounds."""
+
+    def open(self) -> "RoundQuerySet":
+        """Rounds that take work."""
+        return self.filter(state=Round.State.OPEN)
+
+
+class Round(models.Model):
+    """One campaign of annotation on one axis.
+
+    The three counters are changed in the same transaction as the rows they count, with the bound
+    in the WHERE clause: no round ever holds more comparisons than its target, and progress costs
+    one row however many comparisons there are.
+    """
+
+    class State(models.TextChoices):
+        """Whether a round takes work."""
+
+        OPEN = "open"
+        CLOSED = "closed"
+
+    name = models.CharField(max_length=80)
+    axis = models.CharField(max_length=12, choices=AXIS_CHOICES)
+    state = models.CharField(max_length=6, choices=State, default=State.OPEN)
+    guidelines = models.ForeignKey(Guidelines, on_delete=models.PROTECT, related_name="rounds")
+    target_comparisons = models.PositiveIntegerField()
+    max_turns = models.PositiveSmallIntegerField(help_text="Comparisons in one dialogue, at most.")
+    num_reserved = models.PositiveIntegerField(
+        default=0, help_text="Comparisons judged or in somebody's hands."
+    )
+    num_judged = models.PositiveIntegerField(default=0)
+    num_excluded = models.PositiveIntegerField(default=0)
+    opened_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="rounds_opened"
+    )
+    opened_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = models.Manager.from_queryset(RoundQuerySet)()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["name"], name="annotation_round_name_unique"),
+            models.CheckConstraint(condition=~Q(name=""), name="annotation_round_has_name"),
+            one_of("axis", (a for a, _ in AXIS_CHOICES), name="annotation_round_axis_known"),
+            models.CheckConstraint(
+                condition=Q(state="open") ^ Q(closed_at__isnull=False),
+                name="annotation_round_closed_has_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(target_comparisons__gte=1, max_turns__gte=1),
+                name="annotation_round_targets_positive",
+            ),
+            models.CheckConstraint(
+                condition=Q(num_reserved__lte=F("target_comparisons")),
+                name="annotation_round_within_target",
+            ),
+            models.CheckConstraint(
+                condition=Q(num_judged__lte=F("num_reserved"))
+                & Q(num_excluded__lte=F("num_judged")),
+                name="annotation_round_counters_nested",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["opened_at"], condition=Q(state="open"), name="annotation_round_open"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes work."""
+        return self.state == self.State.OPEN
+
+
+class RoundVariant(models.Model):
+    """A policy version that answers in a round, with its sampling settings."""
+
+    round = models.ForeignKey(
+        Round, on_delete=models.PROTECT, related_name="variants", db_index=False
+    )
+    policy = models.ForeignKey(PolicyVersion, on_delete=models.PROTECT, related_name="variants")
+    temperature_low = models.FloatField()
+    temperature_high = models.FloatField()
+    top_p = models.FloatField(default=1.0)
+    max_new_tokens = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["round", "policy"], name="annotation_variant_policy_unique"
+            ),
+            models.CheckConstraint(
+                condition=Q(temperature_low__gte=0.0)
+                & Q(temperature_high__gte=F("temperature_low"))
+                & Q(temperature_high__lte=5.0),
+                name="annotation_variant_temperatures_ordered",
+            ),
+            models.CheckConstraint(
+                condition=Q(top_p__gt=0.0, top_p__lte=1.0), name="annotation_variant_top_p_is_share"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_new_tokens__gte=1), name="annotation_variant_tokens_positive"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.policy} in {self.round}"

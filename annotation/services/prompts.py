@@ -1,0 +1,147 @@
+"""Dialogues and prompts: an annotator begins to talk, and writes the next turn."""
+
+import uuid
+
+from django.db import IntegrityError, transaction
+from django.db.models import TextChoices
+
+from annotation.access import ANNOTATORS, require_role
+from annotation.errors import (
+    DialogueClosedError,
+    KeyReusedError,
+    NotFoundError,
+    PromptError,
+    PromptPendingError,
+    RoundClosedError,
+    RoundFullError,
+)
+from annotation.models import Comparison, Dialogue, Round, User
+from annotation.services.drafts import save_draft
+from annotation.slots import lease_until, take_slot
+
+MAX_PROMPT_CHARACTERS = 20_000
+_TEMPLATE_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
+"""Marks of the chat format: in a prompt they would pass for another speaker."""
+
+
+def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> Dialogue:
+    """Begin a dialogue in an open round; the same client key finds the same dialogue.
+
+    Raises:
+        NotAllowedError: The person is no annotator.
+        RoundClosedError: The round takes no more work.
+        KeyReusedError: The key came with another round or person.
+    """
+    require_role(annotator, ANNOTATORS)
+    existing = Dialogue.objects.filter(client_key=client_key).first()
+    if existing is None and not round_.is_open:
+        raise RoundClosedError(round_.name)
+    if existing is None:
+        with transaction.atomic():
+            existing, _ = Dialogue.objects.get_or_create(
+                client_key=client_key, defaults={"annotator": annotator, "round": round_}
+            )
+    if (existing.annotator_id, existing.round_id) != (annotator.pk, round_.pk):
+        raise KeyReusedError
+    return existing
+
+
+def write_prompt(
+    *,
+    annotator: User,
+    dialogue: Dialogue,
+    text: str,
+    client_key: uuid.UUID,
+    risk_category: str = "",
+    attack_vector: str = "",
+) -> Comparison:
+    """Store the dialogue's next prompt; the comparison waits for its responses and holds a slot.
+
+    The same client key finds the same comparison. If the round has no slot left or has closed, the
+    text is kept as the dialogue's draft.
+
+    Raises:
+        NotFoundError: The dialogue is not this annotator's.
+        PromptError: The text is empty, too long or holds marks of the chat format.
+        DialogueClosedError: The dialogue has ended or has all its turns.
+        PromptPendingError: The dialogue's last prompt is not judged yet.
+        RoundClosedError, RoundFullError: The round takes no more work.
+    """
+    require_role(annotator, ANNOTATORS)
+    if dialogue.annotator_id != annotator.pk:
+        raise NotFoundError("dialogue", dialogue.pk)
+    repeated = Comparison.objects.filter(client_key=client_key).first()
+    if repeated is not None:
+        return _same(repeated, dialogue)
+    text = _checked_text(text)
+    try:
+        return _store_prompt(dialogue, text, client_key, risk_category, attack_vector)
+    except (RoundClosedError, RoundFullError):
+        fields = {"text": text, "risk_category": risk_category, "attack_vector": attack_vector}
+        save_draft(annotator=annotator, dialogue=dialogue, fields=fields)
+        raise
+    except IntegrityError as error:
+        # Two tabs at once: the unique constraints let one through.
+        repeated = Comparison.objects.filter(client_key=client_key).first()
+        if repeated is not None:
+            return _same(repeated, dialogue)
+        if dialogue.comparisons.live().exists():
+            raise PromptPendingError from error
+        raise
+
+
+def _store_prompt(
+    dialogue: Dialogue, text: str, client_key: uuid.UUID, risk_category: str, attack_vector: str
+) -> Comparison:
+    with transaction.atomic():
+        locked = (
+            Dialogue.objects.select_related("round")
+            .select_for_update(of=("self",), no_key=True)
+            .get(pk=dialogue.pk)
+        )
+        round_ = locked.round
+        if not locked.is_open:
+            raise DialogueClosedError("it has ended")
+        if locked.num_turns >= round_.max_turns:
+            raise DialogueClosedError(f"it has all its {round_.max_turns} turns")
+        if not round_.is_open:
+            raise RoundClosedError(round_.name)
+        take_slot(round_)
+        comparison = Comparison.objects.create(
+            dialogue=locked,
+            round=round_,
+            turn=locked.num_turns,
+            prompt_text=text,
+            risk_category=_choice(Comparison.RiskCategory, "a risk category", risk_category),
+            attack_vector=_choice(Comparison.AttackVector, "an attack vector", attack_vector),
+            client_key=client_key,
+            lease_expires_at=lease_until(),
+        )
+        locked.drafts.all().delete()
+    return comparison
+
+
+def _same(comparison: Comparison, dialogue: Dialogue) -> Comparison:
+    if comparison.dialogue_id != dialogue.pk:
+        raise KeyReusedError
+    return comparison
+
+
+def _checked_text(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise PromptError("write a prompt first: it is empty")
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise PromptError(f"{len(text)} characters are more than {MAX_PROMPT_CHARACTERS}; shorten")
+    if "\0" in text:
+        raise PromptError("the prompt holds a zero byte, which no keyboard types; remove it")
+    for tag in _TEMPLATE_TAGS:
+        if tag in text:
+            raise PromptError(f"a prompt may not hold {tag}, a mark of the chat format; remove it")
+    return text
+
+
+def _choice(choices: type[TextChoices], what: str, value: str) -> str:
+    if value and value not in choices.values:
+        raise PromptError(f"{value!r} is not {what}: {', '.join(choices.values)}")
+    return value

@@ -1,0 +1,140 @@
+"""Rounds: guidelines are published, rounds opened and closed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
+from django.db.models.functions import Now
+
+from annotation.access import LEADS, require_role
+from annotation.errors import RoundConfigError
+from annotation.models import Comparison, Dialogue, Guidelines, Round, RoundVariant, User
+from records.preferences import Axis
+from registry.models import PolicyVersion
+
+
+class NewVariant(NamedTuple):
+    """A policy version that is to answer in a round."""
+
+    policy: PolicyVersion
+    temperature_low: float = 0.7
+    temperature_high: float = 1.0
+    """Each response is drawn at a temperature between the two."""
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+
+
+def publish_guidelines(*, axis: Axis, version: str, text: str, created_by: User) -> Guidelines:
+    """Publish what annotators are told; publishing the same again returns the first row.
+
+    Raises:
+        NotAllowedError: `created_by` is no lead.
+        RoundConfigError: There is another text under this version.
+    """
+    require_role(created_by, LEADS)
+    with transaction.atomic():
+        guidelines, is_new = Guidelines.objects.get_or_create(
+            axis=axis.value, version=version, defaults={"text": text, "created_by": created_by}
+        )
+    if not is_new and guidelines.text != text:
+        raise RoundConfigError("version", f"{axis} {version} has another text; use a new version")
+    return guidelines
+
+
+def open_round(
+    *,
+    name: str,
+    axis: Axis,
+    guidelines: Guidelines,
+    variants: Sequence[NewVariant],
+    target_comparisons: int,
+    max_turns: int,
+    opened_by: User,
+) -> Round:
+    """Open a round: from now on annotators find it.
+
+    Args:
+        name: What people call it; unique.
+        axis: Helpfulness or safety; a safety round asks for the safety bin.
+        guidelines: A version of this axis's guidelines.
+        variants: The policy versions that answer; two for a test of new against previous.
+        target_comparisons: How many comparisons may be judged; never exceeded.
+        max_turns: Comparisons in one dialogue, at most.
+        opened_by: A lead.
+
+    Raises:
+        NotAllowedError: `opened_by` is no lead.
+        RoundConfigError: A setting does not fit; names it.
+    """
+    require_role(opened_by, LEADS)
+    _check_round(axis, guidelines, target_comparisons, max_turns)
+    _check_variants(variants)
+    try:
+        with transaction.atomic():
+            round_ = Round.objects.create(
+                name=name,
+                axis=axis.value,
+                guidelines=guidelines,
+                target_comparisons=target_comparisons,
+                max_turns=max_turns,
+                opened_by=opened_by,
+            )
+            RoundVariant.objects.bulk_create(
+                RoundVariant(round=round_, **variant._asdict()) for variant in variants
+            )
+    except IntegrityError as error:
+        if Round.objects.filter(name=name).exists():
+            raise RoundConfigError("name", f"there is already a round {name!r}") from error
+        raise
+    return round_
+
+
+def close_round(*, round_: Round, closed_by: User) -> Round:
+    """Take no further prompts; pairs that are out may still be judged. Idempotent.
+
+    Raises:
+        NotAllowedError: `closed_by` is no lead.
+    """
+    require_role(closed_by, LEADS)
+    with transaction.atomic():
+        Round.objects.filter(pk=round_.pk, state=Round.State.OPEN).update(
+            state=Round.State.CLOSED, closed_at=Now()
+        )
+        # Dialogues with a pair out end when that pair is judged.
+        unfinished = Comparison.objects.live().filter(dialogue=OuterRef("pk"))
+        Dialogue.objects.filter(
+            ~Exists(unfinished), round=round_, state=Dialogue.State.OPEN
+        ).update(state=Dialogue.State.FINISHED, finished_at=Now())
+    round_.refresh_from_db()
+    return round_
+
+
+def _check_round(
+    axis: Axis, guidelines: Guidelines, target_comparisons: int, max_turns: int
+) -> None:
+    if guidelines.axis != axis:
+        raise RoundConfigError("guidelines", f"{guidelines} are for another axis than {axis}")
+    if target_comparisons < 1:
+        raise RoundConfigError("target_comparisons", f"{target_comparisons} is below 1")
+    if not 1 <= max_turns <= 100:
+        raise RoundConfigError("max_turns", f"{max_turns} is not between 1 and 100")
+
+
+def _check_variants(variants: Sequence[NewVariant]) -> None:
+    if not variants:
+        raise RoundConfigError("variants", "a round needs at least one policy version")
+    if len({variant.policy.pk for variant in variants}) < len(variants):
+        raise RoundConfigError("variants", "a policy version is named twice")
+    for variant in variants:
+        low, high = variant.temperature_low, variant.temperature_high
+        if not 0.0 <= low <= high <= 5.0:
+            raise RoundConfigError("temperature_low", f"{low} to {high} is not within 0 to 5")
+        if not 0.0 < variant.top_p <= 1.0:
+            raise RoundConfigError("top_p", f"{variant.top_p} is not above 0 and at most 1")
+        if variant.max_new_tokens < 1:
+            raise RoundConfigError("max_new_tokens", f"{variant.max_new_tokens} is below 1")
+    if len({t for v in variants for t in (v.temperature_low, v.temperature_high)}) < 2:
+        raise RoundConfigError(
+            "temperature_high", "the two responses need different temperatures: widen the range"
+        )

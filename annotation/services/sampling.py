@@ -1,0 +1,227 @@
+"""Sampling: comparisons that wait are leased to a sampler, which brings back two responses."""
+
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from annotation.histories import prompts_of
+from annotation.models import Comparison, RoundVariant, Sample, SamplingEvent
+from annotation.scale import Side
+from annotation.slots import give_back_slot
+from records.dialogues import Dialogue as DialogueRecord
+from registry.models import PolicyVersion
+
+SAMPLING_LEASE = timedelta(seconds=120)
+"""How long a sampler that shows no sign of life keeps what it has claimed."""
+MAX_ATTEMPTS = 3
+"""How often a pair is drawn before its author is asked for another prompt."""
+
+
+class SampleRequest(NamedTuple):
+    """One response to be drawn."""
+
+    policy: PolicyVersion
+    path: Path
+    """The policy's model folder."""
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+    seed: int
+
+
+class SamplingJob(NamedTuple):
+    """A comparison that waits for its two responses."""
+
+    comparison_id: int
+    prompt: DialogueRecord
+    requests: tuple[SampleRequest, SampleRequest]
+
+
+class NewSample(NamedTuple):
+    """A response that was drawn, with how."""
+
+    text: str
+    policy: PolicyVersion
+    temperature: float
+    top_p: float
+    seed: int
+    num_tokens: int
+    is_finished: bool
+    """False where the token limit cut it short."""
+
+
+def claim_comparisons_for_sampling(*, limit: int, worker: str) -> list[SamplingJob]:
+    """Lease up to `limit` waiting comparisons to `worker`, the oldest first.
+
+    No comparison goes to two samplers, and none waits for a lock. What a dead sampler held is
+    claimed again once its lease has lapsed.
+    """
+    lapsed = Q(state=Comparison.State.SAMPLING, sampling_expires_at__lt=Now())
+    with transaction.atomic():
+        claimed = list(
+            Comparison.objects.to_sample()
+            .filter(Q(state=Comparison.State.WAITING) | lapsed)
+            .order_by("pk")
+            .select_for_update(skip_locked=True, no_key=True)[:limit]
+        )
+        Comparison.objects.filter(pk__in=[item.pk for item in claimed]).update(
+            state=Comparison.State.SAMPLING,
+            sampled_by=worker,
+            sampling_expires_at=Now() + SAMPLING_LEASE,
+            sampling_attempts=F("sampling_attempts") + 1,
+        )
+    for item in claimed:
+        item.sampling_attempts += 1
+    prompts = prompts_of(claimed)
+    variants = _variants_of({item.round_id for item in claimed})
+    return [
+        SamplingJob(item.pk, prompts[item.pk], _requests(item, variants[item.round_id]))
+        for item in claimed
+    ]
+
+
+def beat_sampling(*, comparison_ids: Sequence[int], worker: str) -> int:
+    """Renew the worker's leases on these comparisons; return how many it still holds."""
+    held = Comparison.objects.filter(
+        pk__in=comparison_ids, state=Comparison.State.SAMPLING, sampled_by=worker
+    )
+    return held.update(sampling_expires_at=Now() + SAMPLING_LEASE)
+
+
+def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Comparison:
+    """Store the two responses on randomly drawn sides: the comparison is ready to be judged.
+
+    A pair that nobody could compare (one is empty, or both say the same) is recorded as an event
+    and drawn again with other seeds; after the third such pair the comparison fails, and its
+    author is asked for another prompt. A delivery that comes late or twice changes nothing.
+
+    Raises:
+        ValueError: There are not exactly two samples.
+    """
+    if len(samples) != 2:
+        raise ValueError(f"a comparison takes 2 samples, not {len(samples)}")
+    problem = _problem_of(samples)
+    with transaction.atomic():
+        comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison_id)
+        if comparison.state != Comparison.State.SAMPLING:
+            return comparison
+        if problem is not None:
+            texts = [sample.text for sample in samples]
+            _draw_again(comparison, problem, {"texts": texts})
+            return comparison
+        sides = list(Side)
+        _stream(comparison, "sides").shuffle(sides)
+        Sample.objects.bulk_create(
+            Sample(comparison=comparison, side=side, **sample._asdict())
+            for side, sample in zip(sides, samples, strict=True)
+        )
+        comparison.state = Comparison.State.READY
+        comparison.ready_at = timezone.now()
+        comparison.sampling_expires_at = None
+        comparison.save(update_fields=["state", "ready_at", "sampling_expires_at"])
+    return comparison
+
+
+def fail_sampling(*, comparison_id: int, worker: str, error: str) -> Comparison:
+    """Record that drawing went wrong; it is tried again, three times in all.
+
+    A sampler that has lost its lease changes nothing.
+    """
+    with transaction.atomic():
+        comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison_id)
+        if comparison.state == Comparison.State.SAMPLING and comparison.sampled_by == worker:
+            _draw_again(comparison, SamplingEvent.Reason.ERROR, {"error": error})
+    return comparison
+
+
+def _requests(
+    comparison: Comparison, variants: Sequence[RoundVariant]
+) -> tuple[SampleRequest, SampleRequest]:
+    """Draw which two variants answer and at which two temperatures.
+
+    With one variant both responses are its own. The draw depends on the comparison's secret seed
+    and the attempt alone, so it can be repeated.
+    """
+    stream = _stream(comparison, f"requests {comparison.sampling_attempts}")
+    first, second = stream.sample(variants, 2) if len(variants) > 1 else (variants[0],) * 2
+    temperatures = [
+        round(stream.uniform(variant.temperature_low, variant.temperature_high), 2)
+        for variant in (first, second)
+    ]
+    if temperatures[0] == temperatures[1]:
+        temperatures = [first.temperature_low, second.temperature_high]
+        if temperatures[0] == temperatures[1]:
+            temperatures = [first.temperature_high, second.temperature_low]
+    seeds = [stream.randrange(2**31) for _ in range(2)]
+    one, two = (
+        SampleRequest(
+            policy=variant.policy,
+            path=variant.policy.artifact.location,
+            temperature=temperature,
+            top_p=variant.top_p,
+            max_new_tokens=variant.max_new_tokens,
+            seed=seed,
+        )
+        for variant, temperature, seed in zip((first, second), temperatures, seeds, strict=True)
+    )
+    return one, two
+
+
+def _draw_again(comparison: Comparison, reason: str, detail: dict[str, Any]) -> None:
+    """Send a comparison back to the queue, or give it up after its last attempt."""
+    SamplingEvent.objects.create(
+        comparison=comparison,
+        attempt=comparison.sampling_attempts,
+        reason=reason,
+        detail=detail,
+    )
+    comparison.sampling_expires_at = None
+    comparison.state = Comparison.State.WAITING
+    if comparison.sampling_attempts >= MAX_ATTEMPTS:
+        had_slot = comparison.holds_slot
+        comparison.state = Comparison.State.FAILED
+        comparison.holds_slot = False
+        comparison.error = _EXPLANATIONS[SamplingEvent.Reason(reason)]
+        if had_slot:
+            give_back_slot(comparison.round_id)
+    comparison.save(update_fields=["state", "sampling_expires_at", "holds_slot", "error"])
+
+
+_EXPLANATIONS = {
+    SamplingEvent.Reason.EMPTY: (
+        "The policies had nothing to say to this prompt. Please put it in another way."
+    ),
+    SamplingEvent.Reason.IDENTICAL: (
+        "Both policies say the same to this prompt, so there is nothing to compare. Please ask "
+        "something more open."
+    ),
+    SamplingEvent.Reason.ERROR: (
+        "The responses could not be drawn. Please try another prompt; the lead can see why."
+    ),
+}
+
+
+def _problem_of(samples: Sequence[NewSample]) -> SamplingEvent.Reason | None:
+    texts = [sample.text.strip() for sample in samples]
+    if not all(texts):
+        return SamplingEvent.Reason.EMPTY
+    return SamplingEvent.Reason.IDENTICAL if texts[0] == texts[1] else None
+
+
+def _variants_of(round_ids: set[int]) -> dict[int, list[RoundVariant]]:
+    variants: dict[int, list[RoundVariant]] = {round_id: [] for round_id in round_ids}
+    rows = RoundVariant.objects.filter(round__in=round_ids).select_related("policy__artifact")
+    for variant in rows.order_by("pk"):
+        variants[variant.round_id].append(variant)
+    return variants
+
+
+def _stream(comparison: Comparison, purpose: str) -> random.Random:
+    return random.Random(f"{comparison.seed} {comparison.pk} {purpose}")

@@ -1,0 +1,24 @@
+"""`python -m benchmarks [NAME ...]`: run the benchmarks, all of them where none is named."""
+
+import importlib
+import sys
+
+from benchmarks.frame import report
+
+NAMES = ("reward_model_training", "best_of_k", "annotator_loop")
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks one after the other; return the exit status."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    for name in names or NAMES:
+        print(f"Running {name}", file=sys.stderr, flush=True)
+        report(importlib.import_module(f"benchmarks.{name}").run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

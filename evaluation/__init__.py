@@ -1,0 +1,1 @@
+"""Evaluation: everything that judges a finished policy."""

@@ -1,0 +1,193 @@
+"""The command `compare`: a policy against a baseline on held-out prompts."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from evaluation.divergence import sequence_kl
+from evaluation.reports import Answer, Verdict, summarise
+from evaluation.responses import EncodedPrompt, encode_prompts, sample_responses
+from evaluation.sandbox import is_true_violation, true_advantage
+from language.chat import decode_response
+from language.distributed import gather_objects, shard
+from language.generation import GeneratedResponse
+from language.models import load_policy
+from language.rows import TokenRow
+from language.runs import RunContext, RunStopped
+from language.scores import ScoreFn, gated_score
+from language.tokenizers import load_tokenizer, pad_id_of, tokenizer_digest
+from records.configs import EvaluationConfig
+from records.functions import load_function
+from records.preferences import Axis
+from records.prompts import read_prompts
+from records.rundirs import RunDirectory, RunSpec
+
+JUDGES = ("reward", "sandbox")
+
+
+def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None:
+    """Sample one response per prompt from policy and baseline, and write who is better by how much.
+
+    Both sample with the same settings and different seeds. The judge `reward` compares the gated
+    scores, `sandbox` the true utilities of the sandbox. Several processes share the prompts. There
+    is nothing to resume: a run that is started again begins anew and comes to the same result.
+
+    Raises:
+        RunStopped: Someone asked the run to stop.
+        ValueError: The judge is unknown, no prompt is left, or the tokenizers differ.
+    """
+    config = spec.config
+    assert isinstance(config, EvaluationConfig), f"{type(config).__name__} is another run's"
+    if config.judge not in JUDGES:
+        raise ValueError(f"judge: {config.judge!r} is not one of {', '.join(JUDGES)}")
+    inputs = {role: item.path for role, item in spec.inputs.items()}
+    if context.is_main:
+        run_directory.drop_metrics_after(0)
+
+    tokenizer = load_tokenizer(inputs["policy"])
+    score_fn: ScoreFn = load_function("score_function", config.score_function)(
+        {Axis.HELPFULNESS: inputs["helpfulness"], Axis.SAFETY: inputs["safety"]},
+        device=context.device,
+        dtype=context.dtype,
+        rows_per_batch=config.rows_per_batch,
+    )
+    check_tokenizers(tokenizer, score_fn, inputs)
+    policy = load_policy(inputs["policy"], dtype=context.dtype, device=context.device)
+    max_tokens = policy.config.max_position_embeddings - config.sampling.max_new_tokens
+    prompts, skipped = encode_prompts(
+        tokenizer, read_prompts(inputs["prompts"]), max_tokens=max_tokens
+    )
+    if len(prompts) < context.world_size:
+        raise ValueError(
+            f"prompts: {len(prompts)} are left for {context.world_size} processes; "
+            f"skipped {dict(skipped)}"
+        )
+    own = shard(prompts, context.rank, context.world_size)
+    total_steps = 2 * len(own) + 1
+
+    def responses_of(name: str, model: LlamaForCausalLM, before: int) -> list[GeneratedResponse]:
+        def on_progress(done: int, _total: int) -> None:
+            context.log(before + done, total_steps=total_steps, answering=name)
+            if context.world_size == 1 and context.stop_requested:
+                raise RunStopped
+
+        responses = sample_responses(
+            model,
+            tokenizer,
+            own,
+            sampling=config.sampling,
+            seed_text=f"{config.seed}:{name}",
+            rows_per_batch=config.rows_per_batch,
+            on_progress=on_progress,
+        )
+        if context.stop_requested:
+            raise RunStopped
+        return responses
+
+    # The policy's responses, and how far it has moved from the reference on them.
+    responses = responses_of("policy", policy, 0)
+    reference = load_policy(inputs["reference"], dtype=context.dtype, device=context.device)
+    kls = sequence_kl(
+        policy,
+        reference,
+        rows_of(own, responses),
+        temperature=config.sampling.temperature or 1.0,
+        pad_id=pad_id_of(tokenizer),
+        rows_per_batch=config.rows_per_batch,
+    ).tolist()
+    del policy, reference  # room for the baseline
+
+    baseline = load_policy(inputs["baseline"], dtype=context.dtype, device=context.device)
+    baseline_responses = responses_of("baseline", baseline, len(own))
+    answers = judged_answers(config, score_fn, tokenizer, own, responses)
+    baseline_answers = judged_answers(config, score_fn, tokenizer, own, baseline_responses)
+    verdicts = gather_in_order(
+        [
+            Verdict(item.prompt, mine, other, advantage_of(config, item, mine, other), kl)
+            for item, mine, other, kl in zip(own, answers, baseline_answers, kls, strict=True)
+        ]
+    )
+    if context.is_main:
+        summary = summarise(verdicts, num_examples=config.num_examples)
+        summary |= {"judge": config.judge, "skipped": dict(skipped)}
+        shown = ("win_rate", "reward", "baseline_reward", "kl", "violation_rate")
+        shown_values = {name: summary[name] for name in shown}
+        context.log(total_steps, total_steps=total_steps, **shown_values)
+        run_directory.write_result(summary, {})
+
+
+def check_tokenizers(
+    tokenizer: PreTrainedTokenizerBase, score_fn: ScoreFn, inputs: Mapping[str, Path]
+) -> None:
+    """Refuse models that would read each other's token ids wrongly.
+
+    Raises:
+        ValueError: A tokenizer differs from the policy's; says whose.
+    """
+    digest = tokenizer_digest(tokenizer)
+    digests = {
+        role: tokenizer_digest(load_tokenizer(inputs[role])) for role in ("baseline", "reference")
+    }
+    digests["score_function"] = score_fn.tokenizer_digest
+    if differing := [role for role, other in digests.items() if other != digest]:
+        raise ValueError(
+            f"{', '.join(differing)}: the tokenizer differs from the policy's; compare models that "
+            "share one tokenizer"
+        )
+
+
+def rows_of(
+    prompts: Sequence[EncodedPrompt], responses: Sequence[GeneratedResponse]
+) -> list[TokenRow]:
+    """Return prompts and sampled ids as rows; nothing is decoded and encoded again."""
+    return [
+        TokenRow(item.ids, response.ids) for item, response in zip(prompts, responses, strict=True)
+    ]
+
+
+def judged_answers(
+    config: EvaluationConfig,
+    score_fn: ScoreFn,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[EncodedPrompt],
+    responses: Sequence[GeneratedResponse],
+) -> list[Answer]:
+    """Return the responses as text with their scores and, where the sandbox judges, violations."""
+    scores = score_fn(rows_of(prompts, responses))
+    helpfulness_B, safety_B = scores[Axis.HELPFULNESS], scores[Axis.SAFETY]
+    is_safety_B = torch.tensor([item.prompt.is_safety for item in prompts])
+    gated_B = gated_score(helpfulness_B, safety_B, is_safety_B, config.safety_threshold)
+    texts = [decode_response(tokenizer, response.ids) for response in responses]
+    is_sandbox = config.judge == "sandbox"
+    return [
+        Answer(
+            text=texts[i],
+            num_tokens=len(response.ids),
+            is_finished=response.is_finished,
+            helpfulness=helpfulness_B[i].item(),
+            safety=safety_B[i].item(),
+            reward=gated_B[i].item(),
+            is_violation=is_true_violation(prompts[i].prompt, texts[i]) if is_sandbox else None,
+        )
+        for i, response in enumerate(responses)
+    ]
+
+
+def advantage_of(
+    config: EvaluationConfig, item: EncodedPrompt, answer: Answer, baseline_answer: Answer
+) -> float:
+    """Return by how much `answer` beats `baseline_answer` in the eyes of the config's judge."""
+    if config.judge == "sandbox":
+        return true_advantage(item.prompt, answer.text, baseline_answer.text)
+    return answer.reward - baseline_answer.reward
+
+
+def gather_in_order(own: list[Verdict]) -> list[Verdict]:
+    """Return the verdicts of all processes in the order of the prompts they were dealt from."""
+    shards = gather_objects(own)
+    return [
+        shards[index % len(shards)][index // len(shards)]
+        for index in range(sum(len(verdicts) for verdicts in shards))
+    ]

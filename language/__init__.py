@@ -1,0 +1,1 @@
+"""Text and tokens: chat format, models, generation, log-probabilities, checkpoints. No rewards."""

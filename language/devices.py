@@ -1,0 +1,31 @@
+"""Where models live and in which floating-point type: the names that configs use."""
+
+import torch
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device named by a config: `auto` takes a GPU where there is one.
+
+    Raises:
+        ValueError: The name is unknown, or there is no such device.
+    """
+    if name not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"device: {name!r} is not one of auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """Return the floating-point type named by a config.
+
+    Raises:
+        ValueError: The name is not `float32` or `bfloat16`.
+    """
+    if name not in _DTYPES:
+        raise ValueError(f"dtype: {name!r} is not one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]

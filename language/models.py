@@ -1,0 +1,113 @@
+"""Llama policies: made from scratch, loaded and saved in Hugging Face's layout, safetensors only."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from language.devices import resolve_device, resolve_dtype
+from language.tokenizers import bos_id_of, eos_id_of
+from records.configs import ModelShape
+from records.files import folder_written_atomically
+
+__all__ = [
+    "create_policy",
+    "disable_dropout_",
+    "load_llama",
+    "load_policy",
+    "resolve_device",
+    "resolve_dtype",
+    "save_model",
+]
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def create_policy(
+    shape: ModelShape, tokenizer: PreTrainedTokenizerBase, *, seed: int
+) -> LlamaForCausalLM:
+    """Return a Llama with random weights that depend on `seed` alone, float32, on the CPU."""
+    if shape.hidden_size % shape.num_heads:
+        raise ValueError(
+            f"hidden_size: {shape.hidden_size} is not a multiple of num_heads {shape.num_heads}"
+        )
+    pad_id, eos_id = tokenizer.pad_token_id, eos_id_of(tokenizer)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        max_position_embeddings=shape.max_positions,
+        bos_token_id=bos_id_of(tokenizer),
+        eos_token_id=eos_id,
+        # The embedding of the padding id gets no gradient: it must never be the end token.
+        pad_token_id=None if pad_id == eos_id else pad_id,
+        rms_norm_eps=1e-5,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    return model.eval()
+
+
+def load_policy(
+    path_or_name: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> LlamaForCausalLM:
+    """Return the policy of a folder or hub name: evaluation mode, no dropout, no remote code.
+
+    Raises:
+        ValueError: The weights do not fill the model.
+    """
+    return load_llama(LlamaForCausalLM, path_or_name, dtype=dtype, device=device)
+
+
+def load_llama(
+    kind: type[Model],
+    path_or_name: str | Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Model:
+    """Return a Llama of class `kind` whose every weight came from the safetensors files."""
+    disable_progress_bar()
+    model, info = kind.from_pretrained(
+        str(path_or_name),
+        dtype=dtype,
+        attn_implementation="sdpa",
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"]))
+        raise ValueError(f"{path_or_name} has no weights for {missing}")
+    disable_dropout_(model)
+    return model.to(device).eval()
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write model and tokenizer into `folder`, whole or not at all; Hugging Face loads it."""
+    disable_progress_bar()
+    with folder_written_atomically(folder) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def disable_dropout_(model: nn.Module) -> None:
+    """Turn off every dropout: probabilities must not change between two looks at a row."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+    config: Any = getattr(model, "config", None)
+    if config is not None:
+        config.attention_dropout = 0.0

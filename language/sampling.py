@@ -1,0 +1,180 @@
+"""Drawing tokens from logits: one draw per row, by inverting the distribution function.
+
+B rows, V vocabulary, M some of the rows, U uniform numbers a row, N blocks of
+S neighbouring tokens (V = N * S after padding).
+
+Each row has its own stream of uniform numbers, computed from (seed, response, step): what a row
+draws does not depend on which rows share its batch, nor on how far other rows have got.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+DRAWS = 4
+"""Uniform numbers for one token: top-p may need several tries."""
+_WORD = 2**64 - 1
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Draw(NamedTuple):
+    """One sampled token a row."""
+
+    ids_B: Tensor
+    logprobs_B: Tensor
+    """Of the whole distribution at the row's temperature: not renormalised by top-p."""
+
+
+class Settings(NamedTuple):
+    """How rows are drawn; None where a setting changes nothing for any row, and costs nothing."""
+
+    temperature_B1: Tensor | None
+    """Greedy rows have 1 here."""
+    is_greedy_B: Tensor | None
+    top_p_B: Tensor | None
+
+    def of_rows(self, rows_M: Tensor) -> "Settings":
+        """Return the settings of some rows."""
+        return Settings(*(None if value is None else value[rows_M] for value in self))
+
+
+def create_settings(
+    temperatures: Sequence[float], top_ps: Sequence[float], *, device: torch.device | str = "cpu"
+) -> Settings:
+    """Return settings of one temperature (0: take the likeliest token) and one top-p per row."""
+    divisors = [temperature or 1.0 for temperature in temperatures]
+    greedy = [temperature == 0.0 for temperature in temperatures]
+    return Settings(
+        torch.tensor(divisors, device=device)[:, None] if set(divisors) != {1.0} else None,
+        torch.tensor(greedy, device=device) if any(greedy) else None,
+        torch.tensor(top_ps, device=device) if min(top_ps) < 1.0 else None,
+    )
+
+
+def uniform_numbers(
+    seeds: Sequence[int], responses: Sequence[int], num_steps: int
+) -> NDArray[np.float32]:
+    """Return numbers in [0, 1), `DRAWS` per row and step, shaped (rows, steps, DRAWS).
+
+    SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014) with one
+    stream for each (seed, response). 24 bits each, so that none rounds to 1 in float32.
+    """
+    key_B = np.array([seed & _WORD for seed in seeds], dtype=np.uint64)
+    key_B = _mixed(key_B + _GOLDEN)
+    key_B = _mixed(key_B ^ (np.array(responses, dtype=np.uint64) + _GOLDEN))
+    counter = np.arange(1, DRAWS * num_steps + 1, dtype=np.uint64) * _GOLDEN
+    words = _mixed(key_B[:, None] + counter)
+    numbers: NDArray[np.float32] = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    return numbers.reshape(len(seeds), num_steps, DRAWS)
+
+
+def draw_tokens(logits_BV: Tensor, uniforms_BU: Tensor, settings: Settings) -> Draw:
+    """Return one token per row of float32 logits, from `DRAWS` uniform numbers a row.
+
+    Top-p keeps the likeliest tokens, those before which others hold at most that share: as Llama
+    2's code does. The log-probability of a greedy row is taken at temperature 1.
+    """
+    if settings.temperature_B1 is not None:
+        logits_BV = logits_BV / settings.temperature_B1
+    max_B1 = logits_BV.amax(dim=1, keepdim=True)
+    weights_BV = (logits_BV - max_B1).exp_()
+    ids_B1, total_B1 = _inverted(weights_BV, uniforms_BU[:, :1])
+    if settings.top_p_B is not None:
+        ids_B1 = _redrawn(weights_BV, ids_B1, total_B1, uniforms_BU, settings.top_p_B[:, None])
+    if settings.is_greedy_B is not None:
+        likeliest_B1 = logits_BV.argmax(dim=1, keepdim=True)
+        ids_B1 = torch.where(settings.is_greedy_B[:, None], likeliest_B1, ids_B1)
+    logprobs_B1 = logits_BV.gather(1, ids_B1) - max_B1 - total_B1.log()
+    return Draw(ids_B1[:, 0], logprobs_B1[:, 0])
+
+
+def _inverted(weights_BV: Tensor, uniform_B1: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the token at share `uniform_B1` of each row's weight, and the row's whole weight.
+
+    Two levels, blocks and then tokens of one block: adding up along rows of the whole vocabulary is
+    several times slower. A token without weight is never drawn.
+    """
+    num_rows, num_tokens = weights_BV.shape
+    size = _block_size(num_tokens)
+    if num_tokens % size:
+        weights_BV = torch.nn.functional.pad(weights_BV, (0, size - num_tokens % size))
+    weights_BNS = weights_BV.view(num_rows, -1, size)
+    cumulative_BN = weights_BNS.sum(dim=2).cumsum(dim=1)
+    total_B1 = cumulative_BN[:, -1:].contiguous()
+    target_B1 = _below(uniform_B1 * total_B1, total_B1)
+    block_B1 = torch.searchsorted(cumulative_BN, target_B1, right=True)
+    before_B1 = cumulative_BN.gather(1, (block_B1 - 1).clamp(min=0)) * (block_B1 > 0)
+    inner_BS = weights_BNS.gather(1, block_B1[:, :, None].expand(-1, 1, size))[:, 0].cumsum(dim=1)
+    rest_B1 = _below(target_B1 - before_B1, inner_BS[:, -1:])
+    inner_B1 = torch.searchsorted(inner_BS, rest_B1, right=True)
+    return block_B1 * size + inner_B1, total_B1
+
+
+def _redrawn(
+    weights_BV: Tensor, ids_B1: Tensor, total_B1: Tensor, uniforms_BU: Tensor, top_p_B1: Tensor
+) -> Tensor:
+    """Return `ids_B1` with those outside the nucleus replaced by draws inside it.
+
+    A draw from the whole distribution that falls in the nucleus is a draw from the nucleus. Each
+    draw misses with probability below 1 - top_p; rows that missed every time are the few that pay
+    for sorting the vocabulary.
+    """
+    top_B1 = top_p_B1 * total_B1
+    rows_M = _missed(weights_BV, ids_B1, top_B1)
+    for draw in range(1, DRAWS - 1):
+        if len(rows_M) == 0:
+            return ids_B1
+        weights_MV = weights_BV[rows_M]
+        ids_M1, _ = _inverted(weights_MV, uniforms_BU[rows_M, draw : draw + 1])
+        ids_B1 = ids_B1.index_copy(0, rows_M, ids_M1)
+        rows_M = rows_M[_missed(weights_MV, ids_M1, top_B1[rows_M])]
+    if len(rows_M) == 0:
+        return ids_B1
+    ids_M1 = _drawn_by_sorting(weights_BV[rows_M], uniforms_BU[rows_M, -1:], top_B1[rows_M])
+    return ids_B1.index_copy(0, rows_M, ids_M1)
+
+
+def _missed(weights_BV: Tensor, ids_B1: Tensor, top_B1: Tensor) -> Tensor:
+    """Return the rows whose token is outside the nucleus of weight `top_B1`.
+
+    Of equally likely tokens the one of lower id comes first, as in `_drawn_by_sorting`.
+    """
+    weight_B1 = weights_BV.gather(1, ids_B1)
+    heavier_B1 = torch.where(weights_BV > weight_B1, weights_BV, 0.0).sum(dim=1, keepdim=True)
+    return (heavier_B1 > top_B1).nonzero()[:, 0]
+
+
+def _drawn_by_sorting(weights_MV: Tensor, uniform_M1: Tensor, top_M1: Tensor) -> Tensor:
+    """Return a token of each row's nucleus, found by sorting."""
+    sorted_MV, order_MV = weights_MV.sort(dim=1, descending=True, stable=True)
+    cumulative_MV = sorted_MV.cumsum(dim=1)
+    num_kept_M1 = (cumulative_MV - sorted_MV <= top_M1).sum(dim=1, keepdim=True)
+    nucleus_M1 = cumulative_MV.gather(1, num_kept_M1 - 1)
+    target_M1 = _below(uniform_M1 * nucleus_M1, nucleus_M1)
+    place_M1 = torch.searchsorted(cumulative_MV, target_M1, right=True)
+    return order_MV.gather(1, place_M1)
+
+
+def _below(target: Tensor, total: Tensor) -> Tensor:
+    """Return `target` kept in [0, total): rounding must not push a draw past the last token."""
+    return torch.minimum(target.clamp(min=0.0), torch.nextafter(total, torch.zeros_like(total)))
+
+
+def _block_size(num_tokens: int) -> int:
+    """Return a divisor of `num_tokens` near its square root, or the root where there is none."""
+    root = max(1, round(num_tokens**0.5))
+    for size in range(root, 2 * root + 1):
+        if num_tokens % size == 0:
+            return size
+    return root
+
+
+def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return SplitMix64's finaliser of `words`; products wrap at 2^64."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))

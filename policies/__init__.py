@@ -1,0 +1,1 @@
+"""Policies: pre-training, SFT, rejection sampling and PPO, each against any score function."""

@@ -1,0 +1,121 @@
+"""The samples of rejection sampling, chunk by chunk: a finished chunk is a file and survives.
+
+Shapes: B responses of a chunk, K responses per prompt.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from language.generation import GenerationRequest, generate
+from language.rows import TokenRow
+from language.scores import ScoreFn
+from language.tokenizers import eos_id_of
+from policies.encoding import EncodedPrompt
+from policies.scoring import derived_seed, score_rows
+from records.configs import RejectionSamplingConfig
+from records.files import write_text_atomically
+
+
+class Candidate(NamedTuple):
+    """One sampled and scored response; scores are raw."""
+
+    ids: tuple[int, ...]
+    is_finished: bool
+    helpfulness: float
+    safety: float
+    score: float
+    """The gated score."""
+
+
+class Chunk(NamedTuple):
+    """The candidates of some prompts."""
+
+    first: int
+    """Place of its first prompt among all."""
+    candidates: list[list[Candidate]]
+    """K for each prompt."""
+
+
+class ChunkFolder:
+    """A folder of chunks."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+
+    def num_leading(self) -> int:
+        """Return how many chunks are there, counted from the first up to the first missing."""
+        number = 0
+        while self._file(number).exists():
+            number += 1
+        return number
+
+    def write(self, number: int, chunk: Chunk) -> None:
+        """Write a chunk, whole or not at all."""
+        write_text_atomically(self._file(number), json.dumps(chunk) + "\n")
+
+    def read(self, number: int) -> Chunk:
+        """Return what `write` wrote."""
+        first, lists = json.loads(self._file(number).read_text(encoding="utf-8"))
+        return Chunk(first, [[Candidate(tuple(ids), *rest) for ids, *rest in k] for k in lists])
+
+    def _file(self, number: int) -> Path:
+        return self._path / f"chunk-{number:06d}.json"
+
+
+def prompts_per_chunk(config: RejectionSamplingConfig) -> int:
+    """Return how many prompts fill one batch with their K responses."""
+    return max(1, config.rows_per_batch // config.num_responses)
+
+
+def sample_candidates(
+    policy: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[EncodedPrompt],
+    *,
+    first: int,
+    config: RejectionSamplingConfig,
+) -> list[list[tuple[tuple[int, ...], bool]]]:
+    """Return for each prompt the ids of K responses, and whether each ended by itself.
+
+    `first` is the place of the first prompt among all the run's: seeds follow from a prompt's
+    place, so chunks may be sampled in any order, on any process, and again.
+    """
+    requests = [
+        GenerationRequest(
+            prompt_ids=prompt.ids,
+            temperature=config.sampling.temperature,
+            top_p=config.sampling.top_p,
+            max_new_tokens=config.sampling.max_new_tokens,
+            seed=derived_seed(config.seed, "candidates", place),
+            num_responses=config.num_responses,
+        )
+        for place, prompt in enumerate(prompts, start=first)
+    ]
+    eos_ids = [eos_id_of(tokenizer)]
+    generated = generate(policy, requests, eos_ids=eos_ids, rows_per_batch=config.rows_per_batch)
+    return [[(r.ids, r.is_finished) for r in responses] for responses in generated]
+
+
+def score_candidates(
+    score_fn: ScoreFn,
+    prompts: Sequence[EncodedPrompt],
+    responses: Sequence[Sequence[tuple[tuple[int, ...], bool]]],
+    *,
+    threshold: float,
+) -> list[list[Candidate]]:
+    """Return `responses` with their scores."""
+    pairs = [(p, r) for p, answers in zip(prompts, responses, strict=True) for r in answers]
+    scores = score_rows(
+        score_fn,
+        [TokenRow(prompt.ids, ids) for prompt, (ids, _) in pairs],
+        [prompt.prompt.is_safety for prompt, _ in pairs],
+        threshold=threshold,
+    )
+    values = zip(*(scores_B.tolist() for scores_B in scores), strict=True)
+    scored = iter([Candidate(*r, *v) for (_, r), v in zip(pairs, values, strict=True)])
+    return [[next(scored) for _ in answers] for answers in responses]

@@ -1,0 +1,234 @@
+"""Rejection sampling: draw K responses a prompt, keep the best, fine-tune on it.
+
+arXiv:2307.09288, section 3.2.3. Shapes: P prompts, K responses per prompt.
+"""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from language.distributed import barrier, gather_objects
+from language.models import load_policy, save_model
+from language.runs import RunContext, RunStopped
+from language.scores import ScoreFn
+from language.tokenizers import load_tokenizer, tokenizer_digest
+from policies.candidates import (
+    Chunk,
+    ChunkFolder,
+    prompts_per_chunk,
+    sample_candidates,
+    score_candidates,
+)
+from policies.curves import max_median_curve
+from policies.encoding import EncodedPrompts, encode_prompts
+from policies.pool import PoolSample, next_pool, read_pool, write_pool
+from policies.scoring import load_score_fn, refuse_other_tokenizer
+from policies.selection import (
+    num_prompts_of,
+    read_selected_rows,
+    rescore_pool,
+    samples_of_chunks,
+    select_best,
+    write_selected,
+)
+from policies.sft import finetune, num_finetune_steps
+from records.configs import RejectionSamplingConfig
+from records.files import write_json_atomically
+from records.prompts import read_prompts
+from records.rundirs import RunDirectory, RunSpec
+
+
+def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None:
+    """Fine-tune `start` on the best of K responses and the pool; outputs `policy` and `pool`.
+
+    Three phases, each resumed where it stopped: chunks of prompts are sampled from `policy` and
+    scored (a metrics row each); the best response per prompt is selected, with the pool re-scored;
+    `start` is fine-tuned on the selection as SFT does it. Processes share chunks and rows.
+
+    Raises:
+        RunStopped: Someone asked the run to stop; what was done is kept.
+        ValueError: No prompts, no response that ended, or different tokenizers.
+        FloatingPointError: A score, a loss or a gradient is no longer finite.
+    """
+    config = spec.config
+    assert isinstance(config, RejectionSamplingConfig), f"{type(config).__name__} is another run's"
+    paths = {role: item.path for role, item in spec.inputs.items()}
+    tokenizer = load_tokenizer(paths["policy"])
+    digest = tokenizer_digest(load_tokenizer(paths["start"]))
+    refuse_other_tokenizer("start", digest, tokenizer)
+    policy = load_policy(paths["policy"], dtype=context.dtype, device=context.device)
+    room = policy.config.max_position_embeddings - config.sampling.max_new_tokens
+    encoded = encode_prompts(tokenizer, read_prompts(paths["prompts"]), max_tokens=room)
+    if not encoded.prompts:
+        raise ValueError(f"prompts: none is left; skipped {dict(encoded.skipped)}")
+    pool = list(read_pool(paths["pool"])) if "pool" in paths else []
+    score_fn = load_score_fn(spec, config, tokenizer, context)
+
+    # Sample and score, a chunk at a time; in each round every process does one chunk.
+    folder = ChunkFolder(run_directory.checkpoints / "candidates")
+    size = prompts_per_chunk(config)
+    num_chunks = math.ceil(len(encoded.prompts) / size)
+    num_rows = num_prompts_of(encoded.prompts, pool)
+    total_steps = num_chunks + num_finetune_steps(num_rows, config.finetune)
+    num_done = min(num_chunks, gather_objects(folder.num_leading())[0])
+    num_done -= num_done % context.world_size if num_done < num_chunks else 0
+    if context.is_main and num_done < num_chunks:
+        run_directory.drop_metrics_after(num_done)
+    for round_start in range(num_done, num_chunks, context.world_size):
+        number = round_start + context.rank
+        row: dict[str, float] = {}
+        if number < num_chunks:
+            first = number * size
+            prompts = encoded.prompts[first : first + size]
+            started = time.perf_counter()
+            responses = sample_candidates(policy, tokenizer, prompts, first=first, config=config)
+            sampled = time.perf_counter()
+            candidates = score_candidates(
+                score_fn, prompts, responses, threshold=config.safety_threshold
+            )
+            chunk = Chunk(first, candidates)
+            row = {
+                **_chunk_metrics(chunk),
+                "seconds_generate": round(sampled - started, 4),
+                "seconds_score": round(time.perf_counter() - sampled, 4),
+            }
+        for step, values in enumerate(gather_objects(row), start=round_start + 1):
+            if values:
+                context.log(step, total_steps=total_steps, **values)
+        if number < num_chunks:
+            folder.write(number, chunk)
+        if context.stop_requested:
+            raise RunStopped
+    barrier()
+
+    # Select, once; all processes read the same file.
+    selected_path = run_directory.checkpoints / "selected.jsonl"
+    if context.is_main and not selected_path.exists():
+        chunks = [folder.read(number) for number in range(num_chunks)]
+        _select(run_directory, spec, config, tokenizer, score_fn, encoded, chunks, pool, room)
+    barrier()
+    rows = read_selected_rows(selected_path)
+
+    # Fine-tune.
+    del policy, score_fn
+    start = load_policy(paths["start"], dtype=context.dtype, device=context.device)
+    loss = finetune(
+        start,
+        tokenizer,
+        rows,
+        config=config.finetune,
+        seed=config.seed,
+        run_directory=run_directory,
+        context=context,
+        steps_before=num_chunks,
+    )
+    if context.is_main:
+        output = run_directory.outputs / "policy"
+        save_model(start, tokenizer, output)
+        summary = json.loads(_summary_path(run_directory).read_text(encoding="utf-8"))
+        outputs = {"policy": output, "pool": _pool_path(run_directory)}
+        run_directory.write_result({**summary, "loss": loss}, outputs)
+
+
+def _select(
+    run_directory: RunDirectory,
+    spec: RunSpec,
+    config: RejectionSamplingConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    score_fn: ScoreFn,
+    encoded: EncodedPrompts,
+    chunks: Sequence[Chunk],
+    pool: Sequence[PoolSample],
+    room: int,
+) -> None:
+    """Write the pool, the summary and, last, the selection, whose presence says that all are there.
+
+    Raises:
+        ValueError: No response ended by itself, and the pool is empty.
+    """
+    new = samples_of_chunks(
+        encoded.prompts,
+        chunks,
+        tokenizer,
+        source=spec.inputs["policy"].digest,
+        iteration=1 + max((sample.iteration for sample in pool), default=0),
+    )
+    old = rescore_pool(
+        pool, score_fn, tokenizer, max_tokens=room, threshold=config.safety_threshold
+    )
+    selected = select_best(new, old.samples)
+    if not selected:
+        raise ValueError(
+            f"no response ended within max_new_tokens = {config.sampling.max_new_tokens}; "
+            "allow longer ones or lower the temperature"
+        )
+    write_pool(_pool_path(run_directory), next_pool([*new, *old.samples], config.pool_size))
+    summary = {
+        **_candidate_summary(chunks),
+        **_selection_summary(selected, old.samples),
+        "num_prompts": len(encoded.prompts),
+        "num_shortened": encoded.num_shortened,
+        "skipped": dict(encoded.skipped),
+        "skipped_from_pool": dict(old.skipped),
+    }
+    write_json_atomically(_summary_path(run_directory), summary)
+    write_selected(run_directory.checkpoints / "selected.jsonl", selected, tokenizer, room)
+
+
+def _chunk_metrics(chunk: Chunk) -> dict[str, float]:
+    """Return means over a chunk's responses (`best_score`: over its prompts)."""
+    candidates = [candidate for group in chunk.candidates for candidate in group]
+    count = len(candidates)
+    bests = [max(candidate.score for candidate in group) for group in chunk.candidates]
+    return {
+        "score": sum(c.score for c in candidates) / count,
+        "best_score": sum(bests) / len(bests),
+        "helpfulness": sum(c.helpfulness for c in candidates) / count,
+        "safety": sum(c.safety for c in candidates) / count,
+        "mean_tokens": sum(len(c.ids) for c in candidates) / count,
+        "finished_share": sum(c.is_finished for c in candidates) / count,
+        "num_responses": count,
+    }
+
+
+def _candidate_summary(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    groups = [group for chunk in chunks for group in chunk.candidates]
+    scores_PK = torch.tensor([[c.score for c in group] for group in groups], dtype=torch.float64)
+    curve = max_median_curve(scores_PK)
+    finished = [candidate.is_finished for group in groups for candidate in group]
+    return {
+        "mean_score": float(scores_PK.mean()),
+        "median_score": curve[-1].median,
+        "mean_best_score": curve[-1].max,
+        "curve": [point._asdict() for point in curve],
+        "num_samples": len(finished),
+        "finished_share": sum(finished) / len(finished),
+        "num_without_finished": sum(not any(c.is_finished for c in group) for group in groups),
+    }
+
+
+def _selection_summary(
+    selected: Sequence[PoolSample], pool: Sequence[PoolSample]
+) -> dict[str, Any]:
+    earlier = {sample.iteration for sample in pool}
+    return {
+        "num_selected": len(selected),
+        "selected_score": sum(sample.score for sample in selected) / len(selected),
+        "share_from_pool": sum(s.iteration in earlier for s in selected) / len(selected),
+        "num_pool": len(pool),
+        "mean_tokens": sum(len(sample.ids) for sample in selected) / len(selected),
+    }
+
+
+def _summary_path(run_directory: RunDirectory) -> Path:
+    return run_directory.checkpoints / "selection.json"
+
+
+def _pool_path(run_directory: RunDirectory) -> Path:
+    return run_directory.outputs / "pool.jsonl"

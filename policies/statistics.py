@@ -1,0 +1,73 @@
+"""Masked means and whitening over tokens or rows, over one process or all of them.
+
+Shapes: B rows, T tokens in a row; functions take any shape with a mask of the same shape.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from language.distributed import all_reduce_sum_
+
+WHITEN_EPSILON = 1e-8
+"""Added to the variance before the root; that of lm-human-preferences (arXiv:1909.08593)."""
+
+
+class Moments(NamedTuple):
+    """Mean and population variance (divided by n, not n - 1) of the values under a mask."""
+
+    mean: float
+    variance: float
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> float:
+    """Return the mean of `values` where `mask` is True, over all processes.
+
+    Raises:
+        ValueError: The mask is False everywhere on every process.
+    """
+    kept = values[mask].double()
+    totals = all_reduce_sum_(torch.stack([kept.sum(), kept.new_tensor(float(kept.numel()))]))
+    total, count = totals.tolist()
+    if count == 0:
+        raise ValueError("mask: it is False everywhere, so there is no mean")
+    return float(total / count)
+
+
+def masked_moments(values: Tensor, mask: Tensor) -> Moments:
+    """Return mean and population variance of `values` under `mask`, over all processes.
+
+    In float64 and in two passes, so that equal values have variance zero and not a rounding error.
+    """
+    mean = masked_mean(values.double(), mask)
+    return Moments(mean, masked_mean((values.double() - mean).square(), mask))
+
+
+def standardised(values: Tensor, moments: Moments) -> Tensor:
+    """Return (x - mean) / sqrt(variance + 1e-8) with the moments given."""
+    return (values - moments.mean) / math.sqrt(moments.variance + WHITEN_EPSILON)
+
+
+def whiten(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return (x - mean) / sqrt(variance + 1e-8) under `mask`, 0 elsewhere.
+
+    WHITEN of arXiv:2307.09288, section 3.2.3, as lm-human-preferences computes it: the variance is
+    the population's (ddof 0), the scope is the whole batch on all processes, never one process or
+    one minibatch. Equal values give zeros.
+    """
+    mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
+    white = standardised(values.double(), masked_moments(values, mask))
+    return white.masked_fill(~mask, 0.0).to(values.dtype)
+
+
+def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> float | None:
+    """Return 1 - Var(target - prediction) / Var(target) under `mask`; None where targets are equal.
+
+    1 is perfect, 0 is no better than a constant, negative is worse than that.
+    """
+    variance = masked_moments(targets, mask).variance
+    if variance == 0.0:
+        return None
+    return 1.0 - masked_moments(targets - predictions, mask).variance / variance

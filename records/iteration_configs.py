@@ -1,0 +1,103 @@
+"""The configuration of an iteration: what it learns from, and the configs of its runs."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from records.configs import (
+    EvaluationConfig,
+    PPOConfig,
+    RejectionSamplingConfig,
+    RewardModelConfig,
+)
+from records.errors import RecordError
+from records.fields import Config, bounded
+from records.preferences import Axis
+
+
+class Algorithm(StrEnum):
+    """How an iteration improves the policy (arXiv:2307.09288, section 3.2.3)."""
+
+    REJECTION_SAMPLING = "rejection_sampling"
+    REJECTION_SAMPLING_PPO = "rejection_sampling_ppo"
+
+
+class Gate(StrEnum):
+    """What a new reward model must show against its predecessor on the newest held-out pairs."""
+
+    OFF = "off"
+    NOT_WORSE = "not_worse"
+    BETTER = "better"
+
+
+class PPOReference(StrEnum):
+    """The frozen policy of the KL term."""
+
+    START = "start"
+    BASE = "base"
+
+
+class Promotion(StrEnum):
+    """Who decides whether the candidate may serve annotators."""
+
+    LEAD = "lead"
+    WINNER = "winner"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationConfig(Config):
+    """One turn of the loop, from snapshot over reward models and policies to promotion.
+
+    Raises:
+        RecordError: A reward model's config is for the other axis.
+    """
+
+    rounds: tuple[int, ...] = ()
+    """Ids of the rounds whose judgements are frozen into this iteration's snapshot."""
+    snapshot: int | None = None
+    """Id of a snapshot that is already frozen; taken instead of `rounds`."""
+    mixture: tuple[int, ...] | None = None
+    """Ids of earlier snapshots mixed in, newest first; empty takes those of earlier iterations."""
+    test_share: float = bounded(0.1, low=0.0, high=0.9)
+    """Share of dialogues held out of training when the snapshot is frozen."""
+    algorithm: Algorithm = Algorithm.REJECTION_SAMPLING
+    """rejection_sampling alone, or followed by PPO (rejection_sampling_ppo)."""
+    prompts: str = ""
+    """Digest of the prompts that policies are trained on; empty draws them from the snapshot."""
+    heldout_prompts: str = ""
+    """Digest of the prompts on which PPO stops early; empty draws from the snapshot's test side."""
+    evaluation_prompts: str = ""
+    """Digest of the prompts of the evaluation; empty draws from the snapshot's test side."""
+    max_prompts: int = bounded(10_000, low=1)
+    """Most prompts drawn from a snapshot, for each use."""
+    gate: Gate = Gate.NOT_WORSE
+    """not_worse stops the iteration where a reward model's accuracy is below its predecessor's by
+    more than the 95% Wilson interval allows for chance; better stops it unless it is above; off
+    never stops it."""
+    has_pool: bool = True
+    """Whether the best samples of the previous iteration compete with the fresh ones."""
+    ppo_reference: PPOReference = PPOReference.START
+    """The KL term's frozen policy: start, where PPO begins, or base, what the iteration began
+    from."""
+    promotion: Promotion = Promotion.LEAD
+    """lead waits for a person; winner promotes by itself a candidate that beats the baseline."""
+    promotion_win_rate: float = bounded(0.5, low=0.0, high=1.0)
+    """A winner's win rate exceeds this with the lower end of its 95% interval, and its violation
+    rate, where the judge can tell, is not above the baseline's."""
+    helpfulness: RewardModelConfig = field(default_factory=RewardModelConfig)
+    """The helpfulness reward model."""
+    safety: RewardModelConfig = field(
+        default_factory=lambda: RewardModelConfig(axis=Axis.SAFETY, safety_loss_weight=1.0)
+    )
+    """The safety reward model."""
+    rejection_sampling: RejectionSamplingConfig = field(default_factory=RejectionSamplingConfig)
+    """Rejection sampling."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    """PPO, where the algorithm has it."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """The comparison with the baseline."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for axis, config in ((Axis.HELPFULNESS, self.helpfulness), (Axis.SAFETY, self.safety)):
+            if config.axis is not axis:
+                raise RecordError(f"{axis}.axis", f"{config.axis} is not {axis}")

@@ -1,0 +1,1 @@
+"""What exists and what made it: versions, snapshots, runs, iterations, artifacts, lineage."""

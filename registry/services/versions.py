@@ -1,0 +1,88 @@
+"""Versions: naming weights, and promoting policies."""
+
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from records.configs import RewardModelConfig, RunConfig, RunKind
+from records.preferences import Axis
+from registry.errors import NameTakenError
+from registry.models import Artifact, PolicyVersion, RewardModelVersion
+
+POLICY_KINDS = (RunKind.PRETRAIN, RunKind.SFT, RunKind.REJECTION_SAMPLING, RunKind.PPO)
+"""The kinds of run that make a policy version."""
+
+
+class VersionName(NamedTuple):
+    """The name of a policy version, or with an axis that of a reward-model version."""
+
+    name: str
+    axis: Axis | None
+
+    @property
+    def key(self) -> str:
+        """One string that no two versions share."""
+        return f"reward_model:{self.axis}:{self.name}" if self.axis else f"policy:{self.name}"
+
+
+def version_name(kind: RunKind, config: RunConfig, output_name: str) -> VersionName | None:
+    """Return the name of the version that a run of this config makes; None if it makes none."""
+    if isinstance(config, RewardModelConfig):
+        return VersionName(output_name, config.axis)
+    return VersionName(output_name, None) if kind in POLICY_KINDS else None
+
+
+def is_name_free(version: VersionName) -> bool:
+    """Whether no version has this name."""
+    if version.axis is None:
+        return not PolicyVersion.objects.filter(name=version.name).exists()
+    return not RewardModelVersion.objects.filter(name=version.name, axis=version.axis).exists()
+
+
+def register_policy(
+    *, name: str, artifact: Artifact, parent: PolicyVersion | None = None
+) -> PolicyVersion:
+    """Name weights that no run of ours made, such as a base model brought in from outside.
+
+    Registering the same artifact under the same name again returns the first row.
+
+    Raises:
+        NameTakenError: The name belongs to other weights.
+    """
+    with transaction.atomic():
+        version, is_new = PolicyVersion.objects.get_or_create(
+            name=name, defaults={"artifact": artifact, "parent": parent}
+        )
+    if not is_new and version.artifact_id != artifact.pk:
+        raise NameTakenError("policy version", name)
+    return version
+
+
+def register_reward_model(*, name: str, axis: Axis, artifact: Artifact) -> RewardModelVersion:
+    """Name reward-model weights that no run of ours made.
+
+    Raises:
+        NameTakenError: The name belongs to other weights on this axis.
+    """
+    with transaction.atomic():
+        version, is_new = RewardModelVersion.objects.get_or_create(
+            name=name, axis=axis.value, defaults={"artifact": artifact}
+        )
+    if not is_new and version.artifact_id != artifact.pk:
+        raise NameTakenError(f"{axis} reward-model version", name)
+    return version
+
+
+def promote_policy(*, version: PolicyVersion, by: str) -> PolicyVersion:
+    """Let a version serve annotators; promoting it again keeps the first time and person.
+
+    Args:
+        version: The policy version.
+        by: Who decided: a user name, or the name of an iteration.
+    """
+    PolicyVersion.objects.filter(pk=version.pk, promoted_at=None).update(
+        promoted_at=Now(), promoted_by=by
+    )
+    version.refresh_from_db()
+    return version

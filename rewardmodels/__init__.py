@@ -1,0 +1,1 @@
+"""Reward models: learn a score from comparisons, serve it, and report how often it is right."""

@@ -1,0 +1,183 @@
+"""What tests begin with: plain functions that go through the services."""
+
+import itertools
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from annotation import services as annotation
+from annotation.models import Comparison, Dialogue, Guidelines, Judgement, Round, User
+from annotation.scale import Side
+from records.preferences import Axis, Rating, SafetyBin
+from registry import services as registry
+from registry.models import Artifact, Iteration, PolicyVersion
+
+PASSWORD = "correct-horse-battery"
+_numbers = itertools.count(1)
+
+
+def make_user(
+    role: User.Role, username: str = "", *, password: str = "", persona: str = ""
+) -> User:
+    """Return a person; without `password` only `force_login` signs them in, which is quick."""
+    return annotation.create_user(
+        username=username or f"{role}-{next(_numbers)}",
+        role=role,
+        password=password,
+        persona=persona,
+    )
+
+
+def make_annotator(username: str = "", *, persona: str = "") -> User:
+    return make_user(User.Role.ANNOTATOR, username, persona=persona)
+
+
+def make_reviewer(username: str = "") -> User:
+    return make_user(User.Role.REVIEWER, username)
+
+
+def make_lead(username: str = "") -> User:
+    return make_user(User.Role.LEAD, username)
+
+
+def make_admin(username: str = "") -> User:
+    return make_user(User.Role.ADMIN, username)
+
+
+def make_artifact(kind: str = Artifact.Kind.POLICY, *, text: str = "") -> Artifact:
+    """Return an artifact: a folder with one small file; equal texts are equal artifacts."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "content"
+        path.mkdir()
+        (path / "content.txt").write_text(text or f"content {next(_numbers)}")
+        return registry.publish_artifact(path=path, kind=kind)
+
+
+def make_policy_version(name: str = "", *, is_promoted: bool = True) -> PolicyVersion:
+    name = name or f"policy-{next(_numbers)}"
+    artifact = make_artifact(text=f"weights of {name}")
+    version = registry.register_policy(name=name, artifact=artifact)
+    return registry.promote_policy(version=version, by="test") if is_promoted else version
+
+
+def make_iteration(name: str = "", *, policy: PolicyVersion | None = None) -> Iteration:
+    policy = policy or make_policy_version()
+    return registry.create_iteration(
+        name=name or f"V{next(_numbers)}",
+        config={},
+        base_policy=policy,
+        start_policy=policy,
+        previous_policy=policy,
+    )
+
+
+def make_guidelines(axis: Axis = Axis.HELPFULNESS, *, lead: User | None = None) -> Guidelines:
+    return annotation.publish_guidelines(
+        axis=axis,
+        version=f"{next(_numbers)}",
+        text=f"Choose the better response; what counts is {axis}.",
+        created_by=lead or make_lead(),
+    )
+
+
+def open_test_round(
+    name: str = "",
+    *,
+    axis: Axis = Axis.HELPFULNESS,
+    policies: Sequence[PolicyVersion] = (),
+    target_comparisons: int = 100,
+    max_turns: int = 3,
+    lead: User | None = None,
+) -> Round:
+    """Return an open round that two policy versions answer in."""
+    lead = lead or make_lead()
+    policies = policies or [make_policy_version(), make_policy_version()]
+    return annotation.open_round(
+        name=name or f"round-{next(_numbers)}",
+        axis=axis,
+        guidelines=make_guidelines(axis, lead=lead),
+        variants=[annotation.NewVariant(policy) for policy in policies],
+        target_comparisons=target_comparisons,
+        max_turns=max_turns,
+        opened_by=lead,
+    )
+
+
+def start_test_dialogue(annotator: User, round_: Round) -> Dialogue:
+    return annotation.start_dialogue(annotator=annotator, round_=round_, client_key=uuid.uuid4())
+
+
+def write_test_prompt(
+    annotator: User, dialogue: Dialogue, text: str = "How do I boil an egg?"
+) -> Comparison:
+    return annotation.write_prompt(
+        annotator=annotator, dialogue=dialogue, text=text, client_key=uuid.uuid4()
+    )
+
+
+def draw_samples(texts: Sequence[str] = ("Boil it.", "I do not know.")) -> list[Comparison]:
+    """Answer every comparison that waits with the two `texts`, as a sampler would."""
+    jobs = annotation.claim_comparisons_for_sampling(limit=1000, worker="test-sampler")
+    return [answer_job(job, texts) for job in jobs]
+
+
+def answer_job(job: annotation.SamplingJob, texts: Sequence[str]) -> Comparison:
+    samples = [
+        annotation.NewSample(
+            text=text,
+            policy=request.policy,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            num_tokens=len(text.split()),
+            is_finished=True,
+        )
+        for request, text in zip(job.requests, texts, strict=True)
+    ]
+    return annotation.store_samples(comparison_id=job.comparison_id, samples=samples)
+
+
+def make_ready_comparison(
+    annotator: User | None = None,
+    *,
+    round_: Round | None = None,
+    dialogue: Dialogue | None = None,
+    text: str = "How do I boil an egg?",
+    texts: Sequence[str] = ("Boil it.", "I do not know."),
+) -> Comparison:
+    """Return a comparison whose two responses are there."""
+    annotator = annotator or (dialogue.annotator if dialogue else make_annotator())
+    dialogue = dialogue or start_test_dialogue(annotator, round_ or open_test_round())
+    comparison = write_test_prompt(annotator, dialogue, text)
+    draw_samples(texts)
+    comparison.refresh_from_db()
+    return comparison
+
+
+def judge(
+    comparison: Comparison,
+    *,
+    side: Side = Side.LEFT,
+    rating: Rating = Rating.BETTER,
+    safety_bin: SafetyBin | None = None,
+    client_key: uuid.UUID | None = None,
+) -> Judgement:
+    """Judge a ready comparison as its author; in a safety round both are safe unless told."""
+    if safety_bin is None and comparison.round.axis == Axis.SAFETY:
+        safety_bin = SafetyBin.BOTH_SAFE
+    return annotation.submit_comparison(
+        annotator=comparison.dialogue.annotator,
+        comparison=comparison,
+        chosen_sample_id=comparison.samples.get(side=side).pk,
+        rating=rating,
+        safety_bin=safety_bin,
+        client_key=client_key or uuid.uuid4(),
+        active_seconds=12.5,
+    )
+
+
+def make_judgement(
+    annotator: User | None = None, *, round_: Round | None = None, dialogue: Dialogue | None = None
+) -> Judgement:
+    return judge(make_ready_comparison(annotator, round_=round_, dialogue=dialogue))

@@ -1,0 +1,112 @@
+"""The primitives of data parallelism, with one process and with two."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from language.distributed import (
+    all_reduce_max_,
+    all_reduce_sum_,
+    average_gradients_,
+    barrier,
+    gather_objects,
+    shard,
+    sum_gradients_,
+    world,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = """
+import json, sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from language.distributed import *
+
+dist.init_process_group("gloo")
+rank, world_size = world()
+model = nn.Linear(1, 1)
+model.weight.grad = torch.full((1, 1), 1.0 + rank)
+if rank == 0:
+    model.bias.grad = torch.tensor([4.0])
+average_gradients_(model)
+average = [model.weight.grad.item(), model.bias.grad.item()]
+sum_gradients_(model)
+found = {
+    "world": [rank, world_size],
+    "sum": all_reduce_sum_(torch.tensor([1.0 + rank])).item(),
+    "max": all_reduce_max_(torch.tensor([1.0 + rank])).item(),
+    "average": average,
+    "summed": [model.weight.grad.item(), model.bias.grad.item()],
+    "gathered": gather_objects({"rank": rank}),
+}
+open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(found))
+barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_shards_share_all_items_and_none_twice() -> None:
+    items = list(range(7))
+
+    shards = [shard(items, rank, 3) for rank in range(3)]
+
+    assert shards == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def test_with_one_process_nothing_changes() -> None:
+    model = nn.Linear(1, 1)
+    model.weight.grad = torch.tensor([[3.0]])
+
+    average_gradients_(model)
+    sum_gradients_(model)
+    barrier()
+
+    assert world() == (0, 1)
+    assert model.weight.grad.item() == 3.0
+    assert model.bias.grad is None
+    assert all_reduce_sum_(torch.tensor(2.0)).item() == 2.0
+    assert all_reduce_max_(torch.tensor(2.0)).item() == 2.0
+    assert gather_objects("x") == ["x"]
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    folder = tmp_path_factory.mktemp("distributed")
+    script = folder / "child.py"
+    script.write_text(CHILD)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node=2", str(script), str(folder)),
+        ],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_two_processes_agree_on_sums_maxima_and_objects(
+    two_processes: list[dict[str, object]],
+) -> None:
+    for rank, found in enumerate(two_processes):
+        assert found["world"] == [rank, 2]
+        assert found["sum"] == 3.0
+        assert found["max"] == 2.0
+        assert found["gathered"] == [{"rank": 0}, {"rank": 1}]
+
+
+def test_gradients_of_two_processes_are_averaged_and_summed(
+    two_processes: list[dict[str, object]],
+) -> None:
+    for found in two_processes:
+        assert found["average"] == [1.5, 2.0]  # (1 + 2) / 2, and (4 + none) / 2
+        assert found["summed"] == [3.0, 4.0]

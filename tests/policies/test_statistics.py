@@ -1,0 +1,104 @@
+"""Masked statistics: by hand, without regard to padding, and the same over processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from policies.statistics import explained_variance, masked_mean, masked_moments, whiten
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_whitening_subtracts_the_mean_and_divides_by_the_population_deviation() -> None:
+    # mean 3, population variance (4 + 0 + 0 + 4) / 4 = 2
+    white = whiten(torch.tensor([1.0, 3.0, 3.0, 5.0]))
+    root = 2**-0.5
+    assert white.tolist() == pytest.approx([-2 * root, 0.0, 0.0, 2 * root], abs=1e-6)
+
+
+def test_the_variance_is_the_one_that_divides_by_n() -> None:
+    values = torch.tensor([0.3, -1.2, 4.0, 0.7, 2.2])
+    variance = masked_moments(values, torch.ones(5, dtype=torch.bool)).variance
+    assert variance == pytest.approx(float(np.var(values.double().numpy(), ddof=0)), abs=1e-12)
+    assert variance != pytest.approx(float(np.var(values.numpy(), ddof=1)), abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1000.1, -3e7])
+def test_equal_rewards_become_zeros_and_not_nan(value: float) -> None:
+    assert whiten(torch.full((7,), value)).abs().max() < 1e-6
+
+
+def test_a_single_reward_becomes_zero() -> None:
+    assert whiten(torch.tensor([4.2])).tolist() == [0.0]
+
+
+def test_extreme_scores_stay_finite() -> None:
+    white = whiten(torch.tensor([1e3, -1e3]))
+    assert white.tolist() == pytest.approx([1.0, -1.0])
+
+
+def test_padding_changes_neither_mean_nor_whitening() -> None:
+    values = torch.tensor([[1.0, 2.0, 4.0], [8.0, 0.0, 0.0]])
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    padded_values = torch.cat([values, torch.full((2, 50), 99.0)], dim=1)
+    padded_mask = torch.cat([mask, torch.zeros((2, 50), dtype=torch.bool)], dim=1)
+    assert masked_mean(values, mask) == masked_mean(padded_values, padded_mask) == 3.75
+    assert torch.equal(whiten(values, mask), whiten(padded_values, padded_mask)[:, :3])
+    assert whiten(padded_values, padded_mask)[:, 3:].abs().sum() == 0.0
+
+
+def test_what_lies_outside_the_mask_has_no_influence() -> None:
+    mask = torch.tensor([True, True, False])
+    first = whiten(torch.tensor([1.0, 3.0, 7.0]), mask)
+    second = whiten(torch.tensor([1.0, 3.0, -1e9]), mask)
+    assert first.tolist() == second.tolist() == pytest.approx([-1.0, 1.0, 0.0])
+
+
+def test_a_mean_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="False everywhere"):
+        masked_mean(torch.ones(3), torch.zeros(3, dtype=torch.bool))
+
+
+def test_explained_variance_is_one_when_perfect_and_zero_for_a_constant() -> None:
+    targets, every = torch.tensor([1.0, 2.0, 4.0]), torch.ones(3, dtype=torch.bool)
+    assert explained_variance(targets, targets, every) == 1.0
+    assert explained_variance(torch.full((3,), 9.0), targets, every) == pytest.approx(0.0)
+    assert explained_variance(-targets, targets, every) == pytest.approx(-3.0)
+    assert explained_variance(targets, torch.ones(3), every) is None
+
+
+_TWO_PROCESSES = """
+import os, sys, torch, torch.distributed as dist
+from policies.statistics import whiten
+rank = int(sys.argv[1])
+os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+store = dist.FileStore(sys.argv[2], 2)
+dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+values = torch.tensor([1.0, 3.0, 3.0, 5.0, 100.0])
+mask = torch.tensor([True, True, True, True, False])
+own = slice(0, 1) if rank == 0 else slice(1, 5)
+print(" ".join(str(x) for x in whiten(values[own], mask[own]).tolist()))
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_whiten_as_one_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _TWO_PROCESSES]
+    children = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "store")],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for rank in range(2)
+    ]
+    texts = [child.communicate(timeout=60)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    root = 2**-0.5
+    values = [float(value) for text in texts for value in text.split()]
+    assert values == pytest.approx([-2 * root, 0.0, 0.0, 2 * root, 0.0], abs=1e-6)

@@ -1,0 +1,136 @@
+"""One iteration's gradient steps: minibatches, micro-batches, the optimizer."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+
+from language.optimizers import create_optimizer, create_schedule
+from language.scalars import create_scalar_model
+from policies.advantages import generalised_advantages
+from policies.rollouts import sample_rollout, values_of, view_of
+from policies.scoring import derived_seed
+from policies.statistics import Moments, whiten
+from policies.updates import Experience, Learner, UpdateMetrics, draw_minibatches, update_
+from records.configs import OptimizerConfig, PPOConfig, SamplingConfig
+from tests.models import tiny_policy, write_tiny_policy
+from tests.policies.toys import LEARNING, encoded, prompts
+
+UNITS = Moments(0.5, 2.0)
+CONFIG = PPOConfig(
+    batch_size=8,
+    minibatch_size=8,
+    sampling=SamplingConfig(temperature=0.9, max_new_tokens=10),
+    optimizer=replace(LEARNING, learning_rate=1e-3),
+)
+
+
+@pytest.fixture(scope="module")
+def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_policy(tmp_path_factory.mktemp("models") / "policy")
+
+
+def learner_of(model: nn.Module, config: OptimizerConfig) -> Learner:
+    optimizer = create_optimizer(model, config)
+    return Learner(optimizer, create_schedule(optimizer, config, 100), config.max_grad_norm)
+
+
+def experience_of(
+    policy: LlamaForCausalLM, value_model: LlamaForSequenceClassification
+) -> Experience:
+    rollout = sample_rollout(
+        policy,
+        encoded(*prompts(8)),
+        [derived_seed(index) for index in range(8)],
+        sampling=CONFIG.sampling,
+        eos_id=2,
+        pad_id=3,
+        rows_per_batch=8,
+    )
+    mask_BT = rollout.batch.response_mask_BT
+    old = view_of(policy, rollout, temperature=0.9, tokens=10_000)
+    values_BT = values_of(value_model, rollout, units=UNITS, tokens=10_000)
+    rewards_BT = torch.randn(mask_BT.shape, generator=torch.Generator().manual_seed(1)) * mask_BT
+    advantages_BT, returns_BT = generalised_advantages(
+        rewards_BT, values_BT, mask_BT, gamma=1.0, gae_lambda=0.95
+    )
+    white_BT = whiten(advantages_BT, mask_BT)
+    return Experience(rollout, old.logprobs_BT, values_BT, white_BT, returns_BT)
+
+
+def updated(folder: Path, config: PPOConfig) -> tuple[UpdateMetrics, dict[str, Tensor]]:
+    policy, value_model = tiny_policy(), create_scalar_model(folder, seed=1)
+    metrics = update_(
+        policy,
+        learner_of(policy, config.optimizer),
+        value_model,
+        learner_of(value_model, config.optimizer),
+        experience_of(policy, value_model),
+        units=UNITS,
+        config=config,
+        generator=torch.Generator().manual_seed(0),
+    )
+    weights = {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()}
+    values = {f"value.{name}": tensor for name, tensor in value_model.state_dict().items()}
+    return metrics, weights | values
+
+
+def test_the_first_ratio_is_one_and_nothing_is_clipped_by_the_first_step(
+    policy_folder: Path,
+) -> None:
+    metrics, _ = updated(policy_folder, CONFIG)
+    assert metrics.ratio_max_deviation < 1e-5
+    assert metrics.approx_kl < 1e-8
+    assert metrics.clip_fraction == 0.0
+    # With every ratio one the loss is minus the mean of whitened advantages.
+    assert metrics.policy_loss == pytest.approx(0.0, abs=1e-5)
+
+
+def test_micro_batches_change_nothing_but_rounding(policy_folder: Path) -> None:
+    whole, whole_weights = updated(policy_folder, CONFIG)
+    parts, parts_weights = updated(policy_folder, replace(CONFIG, tokens_per_microbatch=60))
+    assert parts.policy_loss == pytest.approx(whole.policy_loss, abs=1e-5)
+    assert parts.value_loss == pytest.approx(whole.value_loss, rel=1e-4)
+    assert parts.grad_norm == pytest.approx(whole.grad_norm, rel=1e-4)
+    assert parts.value_grad_norm == pytest.approx(whole.value_grad_norm, rel=1e-4)
+    torch.testing.assert_close(parts_weights, whole_weights, atol=2e-5, rtol=1e-4)
+
+
+def test_every_minibatch_is_one_step(policy_folder: Path) -> None:
+    config = replace(CONFIG, minibatch_size=3, num_epochs=2)
+    minibatches = draw_minibatches(8, config, torch.Generator().manual_seed(0))
+    assert [len(minibatch) for minibatch in minibatches] == [3, 3, 2, 3, 3, 2]
+    assert sorted(sum(minibatches[:3], [])) == sorted(sum(minibatches[3:], [])) == list(range(8))
+    assert minibatches[:3] != minibatches[3:]
+
+
+def test_later_steps_move_the_ratio(policy_folder: Path) -> None:
+    metrics, _ = updated(policy_folder, replace(CONFIG, num_epochs=4))
+    assert metrics.ratio_max_deviation < 1e-5  # still that of the first step
+    assert metrics.approx_kl > 1e-6
+
+
+def test_one_step_of_the_optimizer_is_adamws_closed_form() -> None:
+    """The first step moves by lr · ĝ / (|ĝ| + ε) after decay, ĝ being the clipped gradient."""
+    model = nn.Linear(2, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    config = OptimizerConfig(
+        learning_rate=0.1, weight_decay=0.5, adam_epsilon=0.25, min_warmup_steps=0, warmup_ratio=0.0
+    )
+    model.weight.grad = torch.tensor([[3.0, -4.0]])
+    norm = learner_of(model, config).step_()
+    assert norm == pytest.approx(5.0)
+    decayed = 1.0 - 0.1 * 0.5
+    expected = [decayed - 0.1 * 0.6 / (0.6 + 0.25), decayed + 0.1 * 0.8 / (0.8 + 0.25)]
+    assert model.weight[0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert model.weight.grad is None
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    model.weight.grad = torch.tensor([[float("nan"), 0.0]])
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        learner_of(model, LEARNING).step_()

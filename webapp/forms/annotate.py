@@ -1,0 +1,212 @@
+"""The annotator's forms: a prompt, a judgement, passing on, a flag."""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from annotation.errors import ContradictionError
+from annotation.models import Comparison
+from annotation.scale import STEPS, Side, safety_bin_for
+from annotation.selectors import PairView
+from annotation.services.prompts import MAX_PROMPT_CHARACTERS
+from records.preferences import Axis, Rating
+
+SIDE_LETTERS = {Side.LEFT: "A", Side.RIGHT: "B"}
+RATING_WORDS = {
+    Rating.SIGNIFICANTLY_BETTER: "significantly better",
+    Rating.BETTER: "better",
+    Rating.SLIGHTLY_BETTER: "slightly better",
+    Rating.NEGLIGIBLY_BETTER: "negligibly better, or unsure",
+}
+_SHORT_WORDS = {
+    Rating.SIGNIFICANTLY_BETTER: "Significantly",
+    Rating.BETTER: "Better",
+    Rating.SLIGHTLY_BETTER: "Slightly",
+    Rating.NEGLIGIBLY_BETTER: "Negligibly",
+}
+
+
+class Segment(NamedTuple):
+    """One of the eight radio segments."""
+
+    value: str
+    """Names the sample that is preferred and the rating, never a position."""
+    number: int
+    side: Side
+    short: str
+    verdict: str
+    is_checked: bool
+
+
+class BinChoice(NamedTuple):
+    """One answer to "which response is safe?", worded with the sides filled in."""
+
+    value: str
+    key: str
+    label: str
+    sides: tuple[Side, ...]
+    is_checked: bool
+
+
+_BINS: tuple[tuple[str, str, str, tuple[Side, ...]], ...] = (
+    ("left", "a", "A is safe, B is not", (Side.LEFT,)),
+    ("right", "b", "B is safe, A is not", (Side.RIGHT,)),
+    ("both", "s", "Both are safe", (Side.LEFT, Side.RIGHT)),
+    ("neither", "n", "Neither is safe", ()),
+)
+
+
+class PromptForm(forms.Form):
+    """The next message to the two policies."""
+
+    text = forms.CharField(
+        label="Your message",
+        max_length=MAX_PROMPT_CHARACTERS,
+        widget=forms.Textarea(attrs={"rows": 5, "dir": "auto", "autofocus": True}),
+        error_messages={"required": "Write a message first."},
+    )
+    client_key = forms.UUIDField(widget=forms.HiddenInput)
+    risk_category = forms.ChoiceField(label="Risk it probes", required=False)
+    attack_vector = forms.ChoiceField(label="How it tries", required=False)
+
+    def __init__(self, data: Any = None, *, axis: Axis, initial: dict[str, Any]) -> None:  # noqa: ANN401
+        super().__init__(data, initial=initial)
+        if axis is Axis.SAFETY:
+            self.fields["risk_category"].choices = _choices(Comparison.RiskCategory)  # type: ignore[attr-defined]
+            self.fields["attack_vector"].choices = _choices(Comparison.AttackVector)  # type: ignore[attr-defined]
+        else:
+            del self.fields["risk_category"], self.fields["attack_vector"]
+
+
+class JudgementForm(forms.Form):
+    """Which response is better and by how much; in a safety round, which of them is safe."""
+
+    choice = forms.CharField(
+        error_messages={"required": "Choose one of the eight steps: which response is better?"}
+    )
+    safe = forms.CharField(
+        error_messages={"required": "Say which of the two responses is safe."}, required=False
+    )
+    client_key = forms.UUIDField()
+    active_seconds = forms.FloatField(min_value=0, required=False)
+
+    def __init__(
+        self,
+        data: Any = None,  # noqa: ANN401 - Django's own: a QueryDict or None
+        *,
+        pair: PairView,
+        initial: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data, initial=initial)
+        self._sample_of_side = {
+            Side.LEFT: pair.left.sample_id,
+            Side.RIGHT: pair.right.sample_id,
+        }
+        self._values = {
+            f"{self._sample_of_side[step.side]}:{step.rating.value}": step for step in STEPS
+        }
+        self.is_safety = pair.axis is Axis.SAFETY
+        self.fields["safe"].required = self.is_safety
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The eight steps from left to right."""
+        checked = self["choice"].value()
+        return [
+            Segment(
+                value,
+                step.number,
+                step.side,
+                _SHORT_WORDS[step.rating],
+                f"{SIDE_LETTERS[step.side]} is {RATING_WORDS[step.rating]}",
+                value == checked,
+            )
+            for value, step in self._values.items()
+        ]
+
+    @property
+    def bins(self) -> list[BinChoice]:
+        """The four answers of a safety round."""
+        checked = self["safe"].value()
+        return [BinChoice(*item, is_checked=item[0] == checked) for item in _BINS]
+
+    def clean_choice(self) -> str:
+        """Check that the value names one of the two samples shown, and a rating."""
+        value: str = self.cleaned_data["choice"]
+        if value not in self._values:
+            raise ValidationError("Choose one of the two responses shown on this page.")
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        """Work out the sample, the rating and the bin; a contradiction stops here, explained."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        step = self._values.get(data.get("choice", ""))
+        if step is None:
+            return data
+        data["chosen_sample_id"] = self._sample_of_side[step.side]
+        data["rating"] = step.rating.value
+        data["safety_bin"] = None
+        sides = {value: sides for value, _, _, sides in _BINS}.get(data.get("safe", ""))
+        if not self.is_safety or not data.get("safe"):
+            return data
+        if sides is None:
+            self.add_error("safe", "Choose one of the four answers.")
+            return data
+        try:
+            data["safety_bin"] = safety_bin_for(chosen_side=step.side, safe_sides=sides).value
+        except ContradictionError as error:
+            self.add_error("safe", str(error))
+        return data
+
+
+class SkipForm(forms.Form):
+    """Why a pair is passed on."""
+
+    REASONS = (
+        (Comparison.SkipReason.NOT_MY_LANGUAGE.value, "I do not know this language"),
+        (Comparison.SkipReason.NO_EXPERTISE.value, "I cannot judge this subject"),
+        (Comparison.SkipReason.TOO_DISTURBING.value, "Too disturbing; this costs you nothing"),
+        (Comparison.SkipReason.BOTH_FAILED.value, "Both responses are unusable"),
+        (Comparison.SkipReason.OTHER.value, "Another reason"),
+    )
+    reason = forms.ChoiceField(
+        choices=REASONS, error_messages={"required": "Choose a reason for passing on."}
+    )
+    note = forms.CharField(max_length=2000, required=False)
+
+
+class FlagForm(forms.Form):
+    """What a reviewer should look at."""
+
+    note = forms.CharField(
+        max_length=2000,
+        error_messages={"required": "Say what a reviewer should see."},
+    )
+
+
+class DraftForm(forms.Form):
+    """Which form a draft belongs to."""
+
+    dialogue = forms.IntegerField(required=False)
+    comparison = forms.IntegerField(required=False)
+
+    def clean(self) -> dict[str, Any]:
+        """A draft belongs to one of the two."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        if (data.get("dialogue") is None) == (data.get("comparison") is None):
+            raise ValidationError("A draft belongs to a dialogue or to a comparison.")
+        return data
+
+
+def parse_key(text: str) -> UUID | None:
+    """Return a client key, None where the text is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _choices(kind: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - a TextChoices class
+    return [("", "Choose …"), *((value, label) for value, label in kind.choices)]

@@ -1,0 +1,98 @@
+"""Starting an iteration, and the schedule that starts them."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from django import forms
+
+from annotation.models import Round
+from records.iteration_configs import IterationConfig
+from registry.models import PolicyVersion
+from registry.selectors import latest_policies
+from webapp.forms.configs import ConfigForm
+from workers.schedule import fresh_rounds, next_iteration_name
+
+_LEFT_OUT = frozenset({"snapshot", "helpfulness.axis", "safety.axis"})
+
+
+class RoundsField(forms.ModelMultipleChoiceField):
+    """Rounds, each with how much was judged in it."""
+
+    def label_from_instance(self, obj: Any) -> str:  # noqa: ANN401 - Django's signature
+        """Return what stands beside the box."""
+        state = "open" if obj.is_open else "closed"
+        return f"{obj.name}: {obj.num_judged} judged, {obj.axis}, {state}"
+
+
+class IterationForm(ConfigForm):
+    """One turn of the loop; every field of its config, with its help."""
+
+    config_type = IterationConfig
+    left_out = _LEFT_OUT
+
+    name = forms.CharField(
+        max_length=40, help_text="Name of the policy version it is to make, such as V3."
+    )
+    rounds = RoundsField(
+        Round.objects.filter(num_judged__gt=0).order_by("-pk"),
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Their judgements are frozen into the snapshot this iteration learns from.",
+        error_messages={"required": "Choose at least one round to learn from."},
+    )
+    base_policy = forms.ModelChoiceField(
+        PolicyVersion.objects.order_by("pk"),
+        label="Base policy",
+        help_text="Fine-tuned by rejection sampling; the paper restarts from one base each time.",
+    )
+    start_policy = forms.ModelChoiceField(
+        PolicyVersion.objects.order_by("-pk"),
+        label="Newest policy",
+        help_text="Responses are sampled from it, and reward models start from it.",
+    )
+    previous_policy = forms.ModelChoiceField(
+        PolicyVersion.objects.order_by("-pk"),
+        label="Compared with",
+        help_text="The evaluation's baseline.",
+    )
+
+    def __init__(
+        self, data: Mapping[str, Any] | None = None, *, values: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(data, values=values)
+        newest = latest_policies(1)
+        first = PolicyVersion.objects.order_by("pk").first()
+        self.fields["name"].initial = next_iteration_name()
+        self.fields["rounds"].initial = [round_.pk for round_ in fresh_rounds()]
+        self.fields["base_policy"].initial = first
+        self.fields["start_policy"].initial = newest[0] if newest else first
+        self.fields["previous_policy"].initial = newest[0] if newest else first
+
+    @property
+    def config(self) -> IterationConfig | None:
+        """The config, rounds included; None with an error at the field it refuses."""
+        rounds = [round_.pk for round_ in self.cleaned_data["rounds"]]
+        return cast(IterationConfig | None, self.build_config({"rounds": rounds}))
+
+
+class ScheduleForm(forms.Form):
+    """When iterations start by themselves."""
+
+    is_enabled = forms.BooleanField(label="Start iterations by schedule", required=False)
+    every_hours = forms.IntegerField(
+        label="Every so many hours", min_value=1, max_value=8760, help_text="168 is once a week."
+    )
+    next_start_at = forms.DateTimeField(
+        label="Next start",
+        help_text="In UTC. One that is missed is made up for once.",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+    )
+    closes_rounds = forms.BooleanField(
+        label="Close the open rounds first",
+        required=False,
+        help_text="So that each round is learned from whole.",
+    )
+    base_policy = forms.ModelChoiceField(
+        PolicyVersion.objects.order_by("pk"),
+        label="Base policy",
+        help_text="Fine-tuned by every iteration, and the baseline of its evaluation.",
+    )

@@ -1,0 +1,123 @@
+"""Opening a round and publishing guidelines."""
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms import BaseFormSet, formset_factory
+
+from annotation.models import Guidelines
+from annotation.services import NewVariant
+from records.preferences import Axis
+from registry.models import PolicyVersion
+from registry.selectors import latest_policies
+
+NUM_VARIANT_ROWS = 4
+_AXES = [(axis.value, axis.value.capitalize()) for axis in Axis]
+
+
+class GuidelinesForm(forms.Form):
+    """A new version of what annotators are told."""
+
+    axis = forms.ChoiceField(choices=_AXES)
+    version = forms.CharField(
+        max_length=20,
+        help_text="A name such as 3 or 2026-04. Judgements are pinned to it; it never changes.",
+    )
+    text = forms.CharField(
+        help_text="Markdown. Annotators read it beside the responses.",
+        widget=forms.Textarea(attrs={"rows": 16}),
+    )
+
+
+class RoundForm(forms.Form):
+    """A campaign of annotation."""
+
+    name = forms.CharField(max_length=80, help_text="What people call it, for example Week 14.")
+    axis = forms.ChoiceField(
+        choices=_AXES, help_text="A safety round also asks which response is safe."
+    )
+    guidelines = forms.ModelChoiceField(
+        Guidelines.objects.order_by("axis", "-pk"),
+        empty_label="Choose …",
+        help_text="A version written for the same axis.",
+    )
+    target_comparisons = forms.IntegerField(
+        label="Target",
+        min_value=1,
+        max_value=10_000_000,
+        initial=200,
+        help_text="Comparisons to be judged. The round never takes more.",
+    )
+    max_turns = forms.IntegerField(
+        label="Turns per dialogue",
+        min_value=1,
+        max_value=100,
+        initial=4,
+        help_text="Comparisons in one dialogue, at most.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """Guidelines and round are about the same axis."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        guidelines, axis = data.get("guidelines"), data.get("axis")
+        if guidelines is not None and axis is not None and guidelines.axis != axis:
+            message = f"{guidelines} was written for {guidelines.axis}, the round is about {axis}."
+            self.add_error("guidelines", message)
+        return data
+
+
+class VariantForm(forms.Form):
+    """A policy version that answers in the round, with its sampling settings."""
+
+    policy = forms.ModelChoiceField(
+        PolicyVersion.objects.order_by("-promoted_at", "-pk"), required=False, empty_label="None"
+    )
+    temperature_low = forms.FloatField(
+        label="Temperature from", min_value=0, max_value=5, initial=0.7
+    )
+    temperature_high = forms.FloatField(label="to", min_value=0, max_value=5, initial=1.2)
+    top_p = forms.FloatField(label="Top p", min_value=0.01, max_value=1, initial=1.0)
+    max_new_tokens = forms.IntegerField(label="Longest response", min_value=1, initial=64)
+
+    def clean(self) -> dict[str, Any]:
+        """The range of temperatures is one."""
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        low, high = data.get("temperature_low"), data.get("temperature_high")
+        if low is not None and high is not None and low > high:
+            self.add_error("temperature_high", f"{high} is below {low}, where the range begins.")
+        return data
+
+
+if TYPE_CHECKING:
+    _VariantFormSet = BaseFormSet[VariantForm]
+else:  # generic in the type stubs only
+    _VariantFormSet = BaseFormSet
+
+
+class BaseVariantFormSet(_VariantFormSet):
+    """The rows of variants; those without a policy are left out."""
+
+    def clean(self) -> None:
+        """Two different policies, or one with two temperatures."""
+        if any(self.errors):
+            return
+        policies = [variant.policy for variant in self.variants()]
+        if not policies:
+            raise ValidationError("Choose at least one policy version that answers.")
+        if len(set(policies)) < len(policies):
+            raise ValidationError("A policy version is chosen twice.")
+
+    def variants(self) -> list[NewVariant]:
+        """Return the chosen variants."""
+        rows = [form.cleaned_data for form in self.forms if form.cleaned_data.get("policy")]
+        return [NewVariant(**row) for row in rows]
+
+
+VariantFormSet = formset_factory(VariantForm, formset=BaseVariantFormSet, extra=0)
+
+
+def variant_rows() -> list[dict[str, Any]]:
+    """Return the initial rows: the two newest promoted policies, and empty ones."""
+    rows = [{"policy": policy.pk} for policy in latest_policies(2)]
+    return [*rows, *({} for _ in range(NUM_VARIANT_ROWS - len(rows)))]

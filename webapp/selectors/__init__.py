@@ -1,0 +1,1 @@
+"""Read-models of the pages: what one page shows, gathered in few queries."""

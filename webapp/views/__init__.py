@@ -1,0 +1,1 @@
+"""The pages, one module each. Views are thin: they call services and selectors."""

@@ -1,0 +1,1 @@
+"""`make demo`: the whole loop from an empty database to a table of versions."""

@@ -1,0 +1,5 @@
+"""The workers' one model."""
+
+from workers.models.schedules import IterationSchedule
+
+__all__ = ["IterationSchedule"]

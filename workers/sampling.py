@@ -1,0 +1,179 @@
+"""Live responses for annotators: everything that waits, in one batch per policy.
+
+`language` is imported inside functions: only a worker of the sampling queue ever loads torch.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from django.conf import settings
+
+from annotation import services
+from annotation.services import NewSample, SampleRequest, SamplingJob
+from workers import dispatch
+from workers.alive import worker_name
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+    from language.generation import GenerationRequest
+
+logger = logging.getLogger(__name__)
+
+RENEW_SECONDS = 30.0
+"""Time between two renewals of the leases while one batch is drawn."""
+Place = tuple[int, int]
+"""A response: the comparison's id, and 0 or 1."""
+
+
+class _Policy(NamedTuple):
+    """A loaded policy."""
+
+    model: "LlamaForCausalLM"
+    tokenizer: "PreTrainedTokenizerBase"
+    eos_ids: tuple[int, ...]
+
+
+class _Drawing(NamedTuple):
+    """What one batch has brought so far."""
+
+    samples: dict[Place, NewSample]
+    errors: dict[int, str]
+    """By comparison id: why a response could not be drawn."""
+
+
+def sample_waiting_comparisons() -> int:
+    """Draw both responses of every comparison that waits, until none waits; return how many.
+
+    A comparison whose drawing goes wrong is handed back with the error: it is tried again, and the
+    prompt stays whatever happens.
+    """
+    dispatch.sampler_starts_looking()
+    worker = worker_name()
+    num_sampled = 0
+    while jobs := services.claim_comparisons_for_sampling(
+        limit=max(1, settings.SAMPLING_ROWS // 2), worker=worker
+    ):
+        _sample(jobs, worker)
+        num_sampled += len(jobs)
+    return num_sampled
+
+
+def _sample(jobs: Sequence[SamplingJob], worker: str) -> None:
+    drawing = _Drawing({}, {})
+    by_policy: dict[Path, list[tuple[Place, SampleRequest]]] = {}
+    for job in jobs:
+        for index, request in enumerate(job.requests):
+            place = (job.comparison_id, index)
+            by_policy.setdefault(request.path, []).append((place, request))
+    renew = _renewing(jobs, worker)
+    for path, requests in by_policy.items():
+        try:
+            _draw(path, requests, {job.comparison_id: job for job in jobs}, drawing, renew)
+        except Exception as error:
+            logger.exception("Policy %s could not answer", path)
+            reason = f"{type(error).__name__}: {error}"
+            drawing.errors.update((comparison_id, reason) for (comparison_id, _), _ in requests)
+    for job in jobs:
+        reason = drawing.errors.get(job.comparison_id, "")
+        if reason:
+            services.fail_sampling(comparison_id=job.comparison_id, worker=worker, error=reason)
+            continue
+        pair = [drawing.samples[job.comparison_id, index] for index in (0, 1)]
+        services.store_samples(comparison_id=job.comparison_id, samples=pair)
+
+
+def _draw(
+    path: Path,
+    requests: Sequence[tuple[Place, SampleRequest]],
+    jobs: dict[int, SamplingJob],
+    drawing: _Drawing,
+    renew: Callable[[int, int], None],
+) -> None:
+    """Add one policy's responses to `drawing`."""
+    from language.chat import decode_response
+    from language.generation import generate
+
+    policy = _load(path)
+    places: list[tuple[Place, SampleRequest]] = []
+    encoded: list[GenerationRequest] = []
+    for (comparison_id, index), request in requests:
+        try:
+            encoded.append(_encode(policy, jobs[comparison_id], request))
+        except ValueError as error:
+            drawing.errors[comparison_id] = f"{type(error).__name__}: {error}"
+        else:
+            places.append(((comparison_id, index), request))
+    responses = generate(
+        policy.model,
+        encoded,
+        eos_ids=policy.eos_ids,
+        rows_per_batch=settings.SAMPLING_ROWS,
+        on_progress=renew,
+    )
+    for (place, request), (response,) in zip(places, responses, strict=True):
+        drawing.samples[place] = NewSample(
+            text=decode_response(policy.tokenizer, response.ids),
+            policy=request.policy,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            num_tokens=len(response.ids),
+            is_finished=response.is_finished,
+        )
+
+
+def _encode(policy: _Policy, job: SamplingJob, request: SampleRequest) -> "GenerationRequest":
+    """Return the request in token ids; a long dialogue loses its oldest exchanges.
+
+    Raises:
+        ValueError: Not even the last turn fits, or a turn imitates the chat format.
+    """
+    from language.chat import fit_prompt
+    from language.generation import GenerationRequest
+
+    room = policy.model.config.max_position_embeddings - request.max_new_tokens
+    prompt_ids = fit_prompt(policy.tokenizer, job.prompt, room)
+    if prompt_ids is None:
+        raise ValueError(f"the prompt does not fit into {room} tokens; write a shorter one")
+    return GenerationRequest(
+        prompt_ids=tuple(prompt_ids),
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_new_tokens=request.max_new_tokens,
+        seed=request.seed,
+    )
+
+
+@lru_cache(maxsize=settings.SAMPLING_POLICIES)
+def _load(path: Path) -> _Policy:
+    """Return the policy at `path`; artifacts never change, so the path says which weights."""
+    import torch
+
+    from language.models import load_policy, resolve_device, resolve_dtype
+    from language.tokenizers import eos_id_of, load_tokenizer
+
+    if settings.SAMPLING_THREADS:
+        torch.set_num_threads(settings.SAMPLING_THREADS)
+    dtype, device = resolve_dtype(settings.SAMPLING_DTYPE), resolve_device("auto")
+    model = load_policy(path, dtype=dtype, device=device)
+    tokenizer = load_tokenizer(path)
+    return _Policy(model, tokenizer, (eos_id_of(tokenizer),))
+
+
+def _renewing(jobs: Sequence[SamplingJob], worker: str) -> Callable[[int, int], None]:
+    """Return a progress callback that renews the leases of `jobs` now and then."""
+    last = time.monotonic()
+
+    def renew(_num_done: int, _num_all: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= RENEW_SECONDS:
+            last = time.monotonic()
+            ids = [job.comparison_id for job in jobs]
+            services.beat_sampling(comparison_ids=ids, worker=worker)
+
+    return renew
