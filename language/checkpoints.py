@@ -84,7 +84,7 @@ def save_checkpoint(
 
 
 def latest_checkpoint(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint | None:
-    """Return the newest whole checkpoint in `folder`, or None; damaged ones are logged and skipped."""
+    """Return the newest whole checkpoint in `folder`, or None; damaged ones are logged, skipped."""
     for path in reversed(_step_folders(folder)):
         manifest = _verified_manifest(path)
         if manifest is None:

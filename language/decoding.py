@@ -27,7 +27,7 @@ _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
 
 
 class Decoder:
-    """Steps of one model, valid while its weights stay as they are: make a new one for each call."""
+    """Steps of one model while its weights stay as they are: make a new one for each call."""
 
     def __init__(self, model: LlamaForCausalLM, *, max_positions: int) -> None:
         config = model.config

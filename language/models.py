@@ -1,4 +1,4 @@
-"""Llama policies: made from scratch, loaded and saved in Hugging Face's layout, safetensors only."""
+"""Llama policies: made from scratch, or loaded and saved in Hugging Face's layout."""
 
 from pathlib import Path
 from typing import Any, TypeVar

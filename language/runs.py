@@ -117,14 +117,14 @@ def run_main(
             context = _prepare(stack, directory, spec, rank, world_size)
             commands[arguments.command](directory, spec, context)
     except RunStopped:
-        print(f"{package_name} {arguments.command}: stopped on request", file=sys.stderr)
+        sys.stderr.write(f"{package_name} {arguments.command}: stopped on request\n")
         return EXIT_STOPPED
     except RunBusyError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return EXIT_BUSY
     except Exception as error:  # noqa: BLE001 - whatever it was, the run's page must show it
         directory.write_failure(error)
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return EXIT_FAILED
     return 0
 

@@ -30,7 +30,7 @@ class NameTakenError(RegistryError):
     """
 
     def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"there is already a {kind} {name!r}; choose another name")
+        super().__init__(f"{kind} {name!r} exists already; choose another name")
         self.kind = kind
         self.name = name
 

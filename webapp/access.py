@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 
+from annotation.errors import NotFoundError
 from annotation.models import User
 from webapp import kept, passwords
 
@@ -78,6 +79,25 @@ def is_safe_target(request: HttpRequest, target: str) -> bool:
 def safe_target(request: HttpRequest, target: str, *, default: str = "home") -> str:
     """Return `target` if it stays on this site, else the address of `default`."""
     return target if is_safe_target(request, target) else reverse(default)
+
+
+class NotFoundMiddleware:
+    """Answers 404 where a getter finds no row of this person's: strangers' rows do not exist."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        return self.get_response(request)
+
+    def process_exception(
+        self, request: HttpRequest, exception: Exception
+    ) -> HttpResponseBase | None:
+        """Return the page for a row that is not there."""
+        from webapp.views.errors import not_found
+
+        return not_found(request, exception) if isinstance(exception, NotFoundError) else None
 
 
 class SignInMiddleware(LoginRequiredMiddleware):

@@ -248,6 +248,16 @@ def test_lapsed_leases_are_given_back_by_the_clock_too() -> None:
 
 
 @pytest.mark.django_db
+def test_a_closed_round_gets_its_lapsed_slots_back_too() -> None:
+    comparison = make_ready_comparison()
+    services.close_round(round_=comparison.round, closed_by=make_lead())
+    let_lease_lapse(comparison)
+
+    assert services.release_expired_leases() == 1
+    assert round_progress(comparison.round).num_in_progress == 0
+
+
+@pytest.mark.django_db
 def test_a_heartbeat_keeps_the_slot() -> None:
     comparison = make_ready_comparison()
     let_lease_lapse(comparison)

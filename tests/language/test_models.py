@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from language.logprobs import response_logprobs
 from language.models import (
     create_policy,
     load_policy,
@@ -13,7 +14,6 @@ from language.models import (
     save_model,
 )
 from language.rows import TokenRow, pad_rows
-from language.logprobs import response_logprobs
 from language.tokenizers import train_tokenizer
 from records.configs import ModelShape
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer, write_tiny_policy

@@ -1,6 +1,7 @@
 """One iteration's gradient steps: minibatches, micro-batches, the optimizer."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_every_minibatch_is_one_step(policy_folder: Path) -> None:
     config = replace(CONFIG, minibatch_size=3, num_epochs=2)
     minibatches = draw_minibatches(8, config, torch.Generator().manual_seed(0))
     assert [len(minibatch) for minibatch in minibatches] == [3, 3, 2, 3, 3, 2]
-    assert sorted(sum(minibatches[:3], [])) == sorted(sum(minibatches[3:], [])) == list(range(8))
+    assert sorted(chain(*minibatches[:3])) == sorted(chain(*minibatches[3:])) == list(range(8))
     assert minibatches[:3] != minibatches[3:]
 
 

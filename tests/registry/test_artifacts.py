@@ -170,5 +170,5 @@ def test_registering_the_same_snapshot_again_changes_nothing(tmp_path: Path) -> 
 def test_a_snapshot_name_belongs_to_one_content(tmp_path: Path) -> None:
     register_snapshot(name="week 1", path=a_snapshot_folder(tmp_path, "one"))
 
-    with pytest.raises(NameTakenError, match="already a snapshot 'week 1'"):
+    with pytest.raises(NameTakenError, match="snapshot 'week 1' exists already"):
         register_snapshot(name="week 1", path=a_snapshot_folder(tmp_path, "two", "4"))

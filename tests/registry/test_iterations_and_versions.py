@@ -59,7 +59,7 @@ def test_a_schedule_that_ticks_twice_starts_one_iteration() -> None:
 @pytest.mark.django_db
 def test_an_iteration_name_is_used_once() -> None:
     end_iteration(iteration=make_iteration("V1"), state="finished")
-    with pytest.raises(NameTakenError, match="already a iteration 'V1'"):
+    with pytest.raises(NameTakenError, match="iteration 'V1' exists already"):
         make_iteration("V1")
 
 
@@ -131,7 +131,7 @@ def test_registering_the_same_weights_again_finds_them() -> None:
     artifact = make_artifact()
     first = register_policy(name="base", artifact=artifact)
     assert register_policy(name="base", artifact=artifact) == first
-    with pytest.raises(NameTakenError, match="already a policy version 'base'"):
+    with pytest.raises(NameTakenError, match="policy version 'base' exists already"):
         register_policy(name="base", artifact=make_artifact())
 
 

@@ -17,7 +17,9 @@ from annotation.errors import (
     AlreadyJudgedError,
     AnnotationError,
     JudgementError,
+    NotFoundError,
     PromptError,
+    RoundClosedError,
     StateError,
 )
 from annotation.models import Comparison, Dialogue
@@ -72,12 +74,15 @@ def annotate(request: SignedInRequest) -> HttpResponseBase:
 @require_POST
 def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Begin a dialogue in a round; the same form sent twice begins one."""
-    round_ = get_open_round_for(request.user, pk)
     key = parse_key(request.POST.get("client_key", "")) or uuid.uuid4()
-    unwritten = unwritten_dialogue_of(request.user, round_)
-    begun = unwritten or services.start_dialogue(
-        annotator=request.user, round_=round_, client_key=key
-    )
+    try:
+        round_ = get_open_round_for(request.user, pk)
+        begun = unwritten_dialogue_of(request.user, round_) or services.start_dialogue(
+            annotator=request.user, round_=round_, client_key=key
+        )
+    except (NotFoundError, RoundClosedError):
+        messages.info(request, "This round takes no more work. Choose another one.")
+        return redirect("annotate")
     return redirect("dialogue", pk=begun.pk)
 
 
