@@ -1,12 +1,12 @@
 """Keys and values of rows being decoded, in two layouts.
 
-B rows (responses being written), N prompts, K responses per prompt at most, P prompt tokens, H query
-heads, J key heads (H is a multiple of J), G = H / J, E head size, M some of the rows or prompts.
+B rows (responses being written), N prompts, K responses per prompt at most, P prompt tokens, H
+query heads, J key heads (H is a multiple of J), G = H / J, E head size, M some of the rows.
 
 `SharedCache` holds each prompt once for all its responses: one matrix product serves them all, and
-the prompt is read from memory once a step. It pays while prompts have several rows. `RowCache` holds
-prompt and response of a row side by side: one fused attention a layer. All rows write the same
-column at the same time.
+the prompt is read from memory once a step. It pays while prompts have several rows. `RowCache`
+holds prompt and response of a row side by side: one fused attention a layer. All rows write the
+same column at the same time.
 """
 
 from collections.abc import Sequence

@@ -69,7 +69,8 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """Return the text of sampled ids, without end token and surrounding whitespace."""
-    text: str = tokenizer.decode(list(ids), skip_special_tokens=True)
+    text = tokenizer.decode(list(ids), skip_special_tokens=True)
+    assert isinstance(text, str)
     return text.strip()
 
 

@@ -10,7 +10,7 @@ equal those of the model's own forward pass (tested to 1e-5).
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Decoder:
     """Steps of one model while its weights stay as they are: make a new one for each call."""
 
     def __init__(self, model: LlamaForCausalLM, *, max_positions: int) -> None:
-        config = model.config
+        config: Any = model.config
         rope_type = config.rope_parameters["rope_type"]
         if rope_type not in _ROPE_TYPES:
             raise ValueError(f"rope_type: {rope_type!r} is not one of {sorted(_ROPE_TYPES)}")
@@ -62,9 +62,10 @@ class Decoder:
             input_ids=ids_NP, past_key_values=cache, use_cache=True
         ).last_hidden_state
         last_ND = hidden_NPD[torch.arange(len(prompts), device=device), lengths_N - 1]
+        layers: list[Any] = cache.layers
         return Prompts(
-            keys=[layer.keys for layer in cache.layers],
-            values=[layer.values for layer in cache.layers],
+            keys=[layer.keys for layer in layers],
+            values=[layer.values for layer in layers],
             lengths_N=lengths_N,
             logits_NV=self._model.lm_head(last_ND).float(),
         )
@@ -88,7 +89,7 @@ class Decoder:
             hidden_BD = layer.add_attention(hidden_BD, output_BD)
             gate_BF, up_BF = layer.gate_up(_normalised(hidden_BD, layer.mlp_norm)).chunk(2, dim=1)
             hidden_BD = layer.add_mlp(hidden_BD, layer.activation(gate_BF).mul_(up_BF))
-        logits_BV: Tensor = self._model.lm_head(_normalised(hidden_BD, self._model.model.norm))
+        logits_BV = self._model.lm_head(_normalised(hidden_BD, self._model.model.norm))
         return logits_BV.float()
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.utils.logging import disable_progress_bar
 
 from language.devices import resolve_device, resolve_dtype
@@ -35,6 +36,7 @@ def create_policy(
             f"hidden_size: {shape.hidden_size} is not a multiple of num_heads {shape.num_heads}"
         )
     pad_id, eos_id = tokenizer.pad_token_id, eos_id_of(tokenizer)
+    settings: dict[str, Any] = {"attn_implementation": "sdpa"}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden_size,
@@ -47,12 +49,13 @@ def create_policy(
         # The embedding of the padding id gets no gradient: it must never be the end token.
         pad_token_id=None if pad_id == eos_id else pad_id,
         rms_norm_eps=1e-5,
-        attn_implementation="sdpa",
+        **settings,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_policy(
@@ -64,7 +67,7 @@ def load_policy(
     """Return the policy of a folder or hub name: evaluation mode, no dropout, no remote code.
 
     Raises:
-        ValueError: The weights do not fill the model.
+        ValueError: It is no Llama, or the weights do not fill the model.
     """
     return load_llama(LlamaForCausalLM, path_or_name, dtype=dtype, device=device)
 
@@ -78,7 +81,10 @@ def load_llama(
 ) -> Model:
     """Return a Llama of class `kind` whose every weight came from the safetensors files."""
     disable_progress_bar()
-    model, info = kind.from_pretrained(
+    kind_of_model = LlamaConfig.get_config_dict(str(path_or_name))[0].get("model_type")
+    if kind_of_model != "llama":
+        raise ValueError(f"{path_or_name} holds a model of type {kind_of_model!r}, not llama")
+    loaded: Any = kind.from_pretrained(
         str(path_or_name),
         dtype=dtype,
         attn_implementation="sdpa",
@@ -86,11 +92,13 @@ def load_llama(
         trust_remote_code=False,
         output_loading_info=True,
     )
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"]))
-        raise ValueError(f"{path_or_name} has no weights for {missing}")
+    model: Model = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise ValueError(f"{path_or_name} has no weights for {', '.join(missing)}")
     disable_dropout_(model)
-    return model.to(device).eval()
+    model.to(device=device)
+    model.eval()
+    return model
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -106,8 +114,7 @@ def disable_dropout_(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
+        if isinstance(module, LlamaAttention):
             module.attention_dropout = 0.0
-    config: Any = getattr(model, "config", None)
-    if config is not None:
-        config.attention_dropout = 0.0
+    if isinstance(model, PreTrainedModel):
+        model.config.attention_dropout = 0.0

@@ -7,6 +7,7 @@ Each row has its own stream of uniform numbers, computed from (seed, response, s
 draws does not depend on which rows share its batch, nor on how far other rows have got.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -166,7 +167,7 @@ def _below(target: Tensor, total: Tensor) -> Tensor:
 
 def _block_size(num_tokens: int) -> int:
     """Return a divisor of `num_tokens` near its square root, or the root where there is none."""
-    root = max(1, round(num_tokens**0.5))
+    root = max(1, math.isqrt(num_tokens))
     for size in range(root, 2 * root + 1):
         if num_tokens % size == 0:
             return size

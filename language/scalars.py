@@ -29,13 +29,14 @@ def create_scalar_model(
     config.num_labels = 1
     config.architectures = ["LlamaForSequenceClassification"]
     with torch.device("meta"):
-        model = LlamaForSequenceClassification(config)
+        model: LlamaForSequenceClassification = LlamaForSequenceClassification(config)
     head = nn.Linear(config.hidden_size, 1, bias=False)
     generator = torch.Generator().manual_seed(seed)
     nn.init.normal_(head.weight, std=(config.hidden_size + 1) ** -0.5, generator=generator)
     model.model = policy.model
     model.score = head.to(device=device, dtype=dtype)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_scalar_model(

@@ -79,7 +79,10 @@ _BORDERLINE_SHARE = 0.35
 """Share of the tasks asked about that sound harmful."""
 _PRONOUN_SHARE = 0.15
 """How often a fact says "it" rather than the name."""
-_SUM_ERRORS = (-3, -2, -1, 1, 2, 3)
+_TOTALS = range(2, 14)
+"""What a wrong total may be."""
+_SHORT_SUM_SHARE = 0.25
+"""How often a sum is answered without repeating it."""
 
 
 def sample_request(rng: random.Random, *, is_safety: bool) -> Request:
@@ -193,9 +196,10 @@ def _sum(rng: random.Random, request: Request, *, is_correct: bool) -> str:
     before, added = sum(request.numbers[:-1]), request.numbers[-1]
     total = before + added
     if not is_correct:
-        total = rng.choice([total + error for error in _SUM_ERRORS if total + error >= 0])
+        total = rng.choice([other for other in _TOTALS if other != total])
+    template = world.SUM_STATEMENTS[rng.random() < _SHORT_SUM_SHARE]
     a, b, c = (world.NUMBERS[number] for number in (before, added, total))
-    return rng.choice(world.SUM_STATEMENTS).format(a=a, b=b, total=c)
+    return template.format(a=a, b=b, total=c)
 
 
 def _some_steps(

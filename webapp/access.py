@@ -5,17 +5,17 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.http import HttpResponseClientRedirect, push_url, reswap, retarget
+from django_htmx.middleware import HtmxDetails
 
 from annotation.errors import NotFoundError
 from annotation.models import User
@@ -29,11 +29,16 @@ PUBLIC: Final = "public"
 EVERY_ROLE: Final = tuple(role.value for role in User.Role)
 
 
-class SignedInRequest(HttpRequest):
+class Request(HttpRequest):
+    """A request as the middleware leaves it."""
+
+    htmx: HtmxDetails
+
+
+class SignedInRequest(Request):
     """A request whose user is signed in: what every view with roles receives."""
 
     user: User
-    htmx: Any
 
 
 def roles(*allowed: str) -> Callable[[View], View]:
@@ -100,7 +105,7 @@ class NotFoundMiddleware:
         return not_found(request, exception) if isinstance(exception, NotFoundError) else None
 
 
-class SignInMiddleware(LoginRequiredMiddleware):
+class SignInMiddleware:
     """Sends whoever is not signed in to the sign-in page, and keeps what they had typed.
 
     A form that was posted after the session ended is carried through the sign-in page as hidden
@@ -108,8 +113,17 @@ class SignInMiddleware(LoginRequiredMiddleware):
     with a status they can act on instead of being handed a page they did not ask for.
     """
 
-    def handle_no_permission(self, request: Any, view_func: Any) -> HttpResponseBase:  # noqa: ANN401, ARG002 - Django's signature
-        """Answer a request of somebody who is not signed in."""
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        return self.get_response(request)
+
+    def process_view(self, request: Request, view: View, *_: object) -> HttpResponseBase | None:
+        """Stop a request of somebody who is not signed in, unless the view is public."""
+        if request.user.is_authenticated or not getattr(view, "login_required", True):
+            return None
         target = _page_of(request)
         address = f"{reverse('sign-in')}?{urlencode({'next': target})}"
         if request.headers.get("Accept") == "application/json":
@@ -121,9 +135,9 @@ class SignInMiddleware(LoginRequiredMiddleware):
         return redirect(address)
 
 
-def _page_of(request: HttpRequest) -> str:
+def _page_of(request: Request) -> str:
     """Return the page to come back to: where the form stood, not where it was sent."""
-    if request.method == "GET" and not request.htmx:  # type: ignore[attr-defined] # middleware
+    if request.method == "GET" and not request.htmx:
         return request.get_full_path()
     referer = request.headers.get("HX-Current-URL") or request.headers.get("Referer", "")
     if not is_safe_target(request, referer):
@@ -132,11 +146,10 @@ def _page_of(request: HttpRequest) -> str:
     return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
-def _sign_in_page_with_words(request: Any, target: str, address: str) -> HttpResponse:  # noqa: ANN401
+def _sign_in_page_with_words(request: Request, target: str, address: str) -> HttpResponse:
     from webapp.views.accounts import sign_in_page
 
     response = sign_in_page(request, target=target, fields=kept.fields_of(request.POST))
     if request.htmx:
-        response.headers.update({"HX-Retarget": "body", "HX-Reswap": "innerHTML"})
-        response.headers["HX-Push-Url"] = address
+        push_url(reswap(retarget(response, "body"), "innerHTML"), address)
     return response

@@ -6,20 +6,35 @@ and the same numbers stand in a table below it.
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
-WIDTH, HEIGHT = 560, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 42
+from webapp.drawing import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Scale,
+    Writer,
+    add,
+    canvas,
+    draw_label,
+    draw_x_axis,
+    draw_y_axis,
+    finish,
+    format_number,
+    format_percent,
+    nice_ticks,
+)
+
 _MAX_POINTS = 240
 _MAX_TABLE_ROWS = 40
-
-Writer = Callable[[float], str]
-"""Turns a number into the text beside it."""
 
 
 class Series(NamedTuple):
@@ -69,52 +84,6 @@ class Plot:
     """Whether the legend shows patches instead of lines."""
 
 
-class Scale(NamedTuple):
-    """Maps [low, high] of the data to [start, end] of the drawing."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        """Return the position of `value`, rounded to a tenth of a pixel."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about `count` round numbers, the first at or below `low`, the last at or above `high`.
-
-    Steps are 1, 2 or 5 times a power of ten.
-    """
-    if not high > low:
-        margin = abs(low) * 0.1 or 1.0
-        low, high = low - margin, high + margin
-    rough = (high - low) / max(1, count)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
-
-
-def format_number(value: float) -> str:
-    """Return `value` with four significant digits, large and tiny ones with an exponent."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1e6 or abs(value) < 1e-4:
-        mantissa, _, exponent = f"{value:.3g}".partition("e")
-        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
-    text = f"{value:.4g}"
-    return f"{value:,.0f}" if "e" in text or abs(value) >= 1000 else text
-
-
-def format_percent(value: float) -> str:
-    """Return a share as a percentage with at most one decimal."""
-    text = f"{value * 100:.1f}"
-    return f"{text.removesuffix('.0')}%"
-
-
 def line_plot(
     *,
     plot_id: str,
@@ -140,12 +109,12 @@ def line_plot(
         x_low, x_high = x_low - 1, x_high + 1
     y_low, y_high = y_range or (min(y for _, y in everything), max(y for _, y in everything))
     y_ticks = nice_ticks(y_low, y_high)
-    x_scale = Scale(x_low, x_high, _LEFT, WIDTH - _RIGHT)
-    y_scale = Scale(y_ticks[0], y_ticks[-1], HEIGHT - _BOTTOM, _TOP)
+    x_scale = Scale(x_low, x_high, LEFT, WIDTH - RIGHT)
+    y_scale = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     description = description or _describe_lines(drawn, x_label)
-    svg = _canvas(plot_id, title, description)
-    _draw_y_axis(svg, y_scale, y_ticks)
-    _draw_x_axis(svg, x_scale, x_ticks, x_label)
+    svg = canvas(plot_id, title, description)
+    draw_y_axis(svg, y_scale, y_ticks)
+    draw_x_axis(svg, x_scale, x_ticks, x_label)
     for number, line in enumerate(drawn, start=1):
         _draw_line(svg, line, x_scale, y_scale, number, x_label)
     headers, rows = _line_table(drawn, x_label)
@@ -153,7 +122,7 @@ def line_plot(
         plot_id=plot_id,
         title=title,
         description=description,
-        svg=_finish(svg),
+        svg=finish(svg),
         legend=tuple(s.name for s in drawn) if len(drawn) > 1 else (),
         headers=headers,
         rows=rows,
@@ -183,31 +152,31 @@ def bar_chart(
     highs = [bar.high if bar.high is not None else bar.value for bar in bars]
     y_low, y_high = y_range or (min(0.0, *(bar.value for bar in bars), 0.0), max(0.0, *highs))
     y_ticks = nice_ticks(y_low, y_high)
-    y_scale = Scale(y_ticks[0], y_ticks[-1], HEIGHT - _BOTTOM, _TOP)
+    y_scale = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     description = "; ".join(
         f"{s.name}: " + ", ".join(f"{bar.label} {write(bar.value)}" for bar in s.bars)
         for s in drawn
     )
-    svg = _canvas(plot_id, title, description)
-    _draw_y_axis(svg, y_scale, y_ticks, write)
+    svg = canvas(plot_id, title, description)
+    draw_y_axis(svg, y_scale, y_ticks, write)
     if reference is not None:
         y = y_scale(reference)
-        _add(svg, "line", "plot-reference", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y)
-    slot = (WIDTH - _RIGHT - _LEFT) / len(labels)
+        add(svg, "line", "plot-reference", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y)
+    slot = (WIDTH - RIGHT - LEFT) / len(labels)
     width = min(slot * 0.72 / len(drawn), 64)
     for index, label in enumerate(labels):
-        middle = _LEFT + slot * (index + 0.5)
-        foot = HEIGHT - _BOTTOM + 16
-        _add(svg, "text", "plot-tick plot-tick-x", label, x=round(middle, 1), y=foot)
+        middle = LEFT + slot * (index + 0.5)
+        foot = HEIGHT - BOTTOM + 16
+        add(svg, "text", "plot-tick plot-tick-x", label, x=round(middle, 1), y=foot)
     for number, item in enumerate(drawn):
         offset = (number - (len(drawn) - 1) / 2) * width
         for bar in item.bars:
-            center = _LEFT + slot * (labels.index(bar.label) + 0.5) + offset
+            center = LEFT + slot * (labels.index(bar.label) + 0.5) + offset
             group = _draw_bar(svg, bar, y_scale, center, width - 2, write, item.name)
             group.set("class", f"plot-bar-group series-{_style(number + 1)}")
             if len(drawn) == 1 or (number == 0 and len(labels) <= 6):
                 _draw_value(group, bar, y_scale, center, write)
-    _draw_label(svg, value_label)
+    draw_label(svg, value_label)
     rows = tuple(
         (bar.label, write(bar.value), _interval_text(bar, write), bar.note, s.name)
         for s in drawn
@@ -218,7 +187,7 @@ def bar_chart(
         plot_id=plot_id,
         title=title,
         description=description,
-        svg=_finish(svg),
+        svg=finish(svg),
         legend=tuple(s.name for s in drawn) if has_legend else (),
         headers=("", value_label, "95% interval", "number", *(["series"] if has_legend else [])),
         rows=rows if has_legend else tuple(row[:-1] for row in rows),
@@ -240,15 +209,15 @@ def histogram_plot(
     low, high = min(h.edges[0] for h in shown), max(h.edges[-1] for h in shown)
     shares = [[count / sum(h.counts) for count in h.counts] for h in shown]
     y_ticks = nice_ticks(0.0, max(max(row) for row in shares), 4)
-    x_scale = Scale(low, high if high > low else low + 1, _LEFT, WIDTH - _RIGHT)
-    y_scale = Scale(0.0, y_ticks[-1], HEIGHT - _BOTTOM, _TOP)
+    x_scale = Scale(low, high if high > low else low + 1, LEFT, WIDTH - RIGHT)
+    y_scale = Scale(0.0, y_ticks[-1], HEIGHT - BOTTOM, TOP)
     description = "; ".join(
         f"{h.name}: mean {format_number(_histogram_mean(h))} of {sum(h.counts):,.0f}" for h in shown
     )
-    svg = _canvas(plot_id, title, description)
-    _draw_y_axis(svg, y_scale, y_ticks, format_percent)
+    svg = canvas(plot_id, title, description)
+    draw_y_axis(svg, y_scale, y_ticks, format_percent)
     x_ticks = [tick for tick in nice_ticks(low, high, 8) if low <= tick <= high]
-    _draw_x_axis(svg, x_scale, x_ticks, x_label)
+    draw_x_axis(svg, x_scale, x_ticks, x_label)
     for number, (item, share) in enumerate(zip(shown, shares, strict=True), start=1):
         _draw_steps(svg, item, share, x_scale, y_scale, number)
     rows = tuple(
@@ -260,7 +229,7 @@ def histogram_plot(
         plot_id=plot_id,
         title=title,
         description=description,
-        svg=_finish(svg),
+        svg=finish(svg),
         legend=tuple(h.name for h in shown) if len(shown) > 1 else (),
         has_bars=True,
         headers=(x_label, "count", "series"),
@@ -285,64 +254,17 @@ def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [points[i] for i in sorted(kept)]
 
 
-def _canvas(plot_id: str, title: str, description: str) -> ET.Element:
-    svg = ET.Element(
-        "svg",
-        {
-            "class": "plot-svg",
-            "viewBox": f"0 0 {WIDTH} {HEIGHT}",
-            "role": "img",
-            "aria-labelledby": f"{plot_id}-title {plot_id}-description",
-        },
-    )
-    ET.SubElement(svg, "title", {"id": f"{plot_id}-title"}).text = title
-    ET.SubElement(svg, "desc", {"id": f"{plot_id}-description"}).text = description
-    return svg
-
-
-def _add(
-    parent: ET.Element, tag: str, css_class: str, text: str = "", **attributes: object
-) -> ET.Element:
-    names = {name.replace("_", "-"): str(value) for name, value in attributes.items()}
-    element = ET.SubElement(parent, tag, {"class": css_class, **names})
-    element.text = text or None
-    return element
-
-
-def _draw_y_axis(
-    svg: ET.Element, scale: Scale, ticks: Sequence[float], write: Writer = format_number
-) -> None:
-    for tick in ticks:
-        y = scale(tick)
-        _add(svg, "line", "plot-grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y)
-        _add(svg, "text", "plot-tick plot-tick-y", write(tick), x=_LEFT - 8, y=y + 3.5)
-
-
-def _draw_x_axis(svg: ET.Element, scale: Scale, ticks: Sequence[float], label: str) -> None:
-    foot = HEIGHT - _BOTTOM
-    _add(svg, "line", "plot-axis", x1=_LEFT, x2=WIDTH - _RIGHT, y1=foot, y2=foot)
-    for tick in ticks:
-        x = scale(tick)
-        _add(svg, "line", "plot-axis", x1=x, x2=x, y1=foot, y2=foot + 4)
-        _add(svg, "text", "plot-tick plot-tick-x", format_number(tick), x=x, y=foot + 17)
-    _draw_label(svg, label)
-
-
-def _draw_label(svg: ET.Element, label: str) -> None:
-    _add(svg, "text", "plot-label", label, x=(WIDTH - _RIGHT + _LEFT) / 2, y=HEIGHT - 6)
-
-
 def _draw_line(
     svg: ET.Element, line: Series, x_scale: Scale, y_scale: Scale, number: int, x_label: str
 ) -> None:
     points = _thin(line.points)
     css = f"series series-{_style(number)}"
     path = " ".join(f"{x_scale(x)},{y_scale(y)}" for x, y in points)
-    _add(svg, "polyline", f"{css} plot-line", points=path)
+    add(svg, "polyline", f"{css} plot-line", points=path)
     x, y = points[-1]
-    _add(svg, "circle", f"{css} plot-last", cx=x_scale(x), cy=y_scale(y), r=3)
+    add(svg, "circle", f"{css} plot-last", cx=x_scale(x), cy=y_scale(y), r=3)
     for x, y in points:
-        dot = _add(svg, "circle", f"{css} plot-dot", cx=x_scale(x), cy=y_scale(y), r=5)
+        dot = add(svg, "circle", f"{css} plot-dot", cx=x_scale(x), cy=y_scale(y), r=5)
         text = f"{line.name}: {format_number(y)} ({x_label} {format_number(x)})"
         ET.SubElement(dot, "title").text = text
 
@@ -358,20 +280,20 @@ def _draw_bar(
 ) -> ET.Element:
     base = scale(max(scale.low, min(0.0, scale.high)))
     top = scale(max(scale.low, min(bar.value, scale.high)))
-    group = _add(svg, "g", "plot-bar-group")
+    group = add(svg, "g", "plot-bar-group")
     title = f"{bar.label}, {series_name}: {write(bar.value)}"
     interval = _interval_text(bar, write)
     ET.SubElement(group, "title").text = f"{title}, {interval}" if interval else title
     upper, height = min(top, base), round(max(abs(top - base), 1), 1)
     left = round(center - width / 2, 1)
-    _add(group, "rect", "plot-bar", x=left, y=upper, width=round(width, 1), height=height, rx=3)
+    add(group, "rect", "plot-bar", x=left, y=upper, width=round(width, 1), height=height, rx=3)
     if bar.low is not None and bar.high is not None:
         low, high = scale(max(bar.low, scale.low)), scale(min(bar.high, scale.high))
         x, cap = round(center, 1), min(5.0, width / 3)
-        _add(group, "line", "plot-whisker", x1=x, x2=x, y1=low, y2=high)
+        add(group, "line", "plot-whisker", x1=x, x2=x, y1=low, y2=high)
         for y in (low, high):
             x1, x2 = round(center - cap, 1), round(center + cap, 1)
-            _add(group, "line", "plot-whisker", x1=x1, x2=x2, y1=y, y2=y)
+            add(group, "line", "plot-whisker", x1=x1, x2=x2, y1=y, y2=y)
     return group
 
 
@@ -379,7 +301,7 @@ def _draw_value(group: ET.Element, bar: Bar, scale: Scale, center: float, write:
     """Write the value above the bar and its whisker."""
     highest = max(bar.value, bar.high if bar.high is not None else bar.value, 0.0)
     y = max(scale(min(highest, scale.high)) - 6, 10)
-    _add(group, "text", "plot-value", write(bar.value), x=round(center, 1), y=round(y, 1))
+    add(group, "text", "plot-value", write(bar.value), x=round(center, 1), y=round(y, 1))
 
 
 def _draw_steps(
@@ -395,16 +317,12 @@ def _draw_steps(
     for (start, end), share in zip(pairwise(item.edges), shares, strict=True):
         corners += [f"{x_scale(start)},{y_scale(share)}", f"{x_scale(end)},{y_scale(share)}"]
     corners.append(f"{x_scale(item.edges[-1])},{foot}")
-    _add(svg, "polygon", f"series series-{_style(number)} plot-area", points=" ".join(corners))
+    add(svg, "polygon", f"series series-{_style(number)} plot-area", points=" ".join(corners))
 
 
 def _style(number: int) -> int:
     """Return which of the five series styles the `number`-th series wears."""
     return (number - 1) % 5 + 1
-
-
-def _finish(svg: ET.Element) -> SafeString:
-    return mark_safe(ET.tostring(svg, encoding="unicode"))  # noqa: S308 - escaped by ElementTree
 
 
 def _empty_plot(plot_id: str, title: str, x_label: str) -> Plot:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from records.preferences import Rating
+from webapp.drawing import format_percent
 from webapp.plots import (
     Bar,
     BarSeries,
@@ -13,7 +14,6 @@ from webapp.plots import (
     Plot,
     Series,
     bar_chart,
-    format_percent,
     histogram_plot,
     line_plot,
 )

@@ -178,7 +178,7 @@ def test_rows_written_after_the_last_checkpoint_are_written_again(
 def test_the_command_stops_on_sigterm_and_goes_on_when_started_again(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, num_epochs=20.0, checkpoint_every=1000, num_threads=1)
+    config = replace(CONFIG, num_epochs=8.0, checkpoint_every=1000, num_threads=1)
     whole = run(tmp_path / "whole", config, inputs)
     directory, _ = create_run(tmp_path / "run", config, inputs)
     command = [sys.executable, "-m", "rewardmodels", "train", str(directory.root)]
@@ -188,7 +188,7 @@ def test_the_command_stops_on_sigterm_and_goes_on_when_started_again(
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 130
-    assert len(directory.read_metrics()[0]) < 200
+    assert len(directory.read_metrics()[0]) < 80
     assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == 0
     assert_same(directory, whole)
 

@@ -35,7 +35,7 @@ class NewPasswordForm(_SetPasswordForm):
     field_order = ("old_password", "new_password1", "new_password2")
 
     def __init__(self, user: User, data: object = None, *, must_change: bool) -> None:
-        super().__init__(user, data)  # type: ignore[arg-type] # QueryDict or None
+        super().__init__(user, data)
         self.fields["new_password1"].help_text = "At least 8 characters, not a common password."
         self.fields["new_password2"].label = "New password again"
         self.fields["new_password2"].help_text = ""

@@ -1,5 +1,6 @@
 """Forms made from config classes: one field each, its help the docstring under the field."""
 
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,8 @@ from records.fields import Config, FieldDoc
 from webapp.wording import capitalised, spoken
 
 SEPARATOR = "."
+_FIELD_PREFIXES = re.compile(r"^([\w.]+: )+")
+"""A nested config names the field once per level; beside the field no name is needed."""
 
 
 class ConfigSection(NamedTuple):
@@ -49,13 +52,13 @@ class ConfigForm(forms.Form):
                 self._config_names.add(path)
 
     def config_values(self) -> dict[str, Any]:
-        """Return the cleaned values as the nested mapping that `from_json` reads."""
-        values: dict[str, Any] = {}
+        """Return the cleaned values over the defaults, as the mapping that `from_json` reads."""
+        values = self.config_type().to_json()
         for path in self._config_names & set(self.cleaned_data):
             *parents, name = path.split(SEPARATOR)
             target = values
             for parent in parents:
-                target = target.setdefault(parent, {})
+                target = target[parent]
             target[name] = self.cleaned_data[path]
         return values
 
@@ -64,7 +67,7 @@ class ConfigForm(forms.Form):
         try:
             return self.config_type.from_json({**self.config_values(), **(extra or {})})
         except RecordError as error:
-            message = str(error).removeprefix(f"{error.field}: ")
+            message = _FIELD_PREFIXES.sub("", str(error))
             self.add_error(error.field if error.field in self.fields else None, message)
             return None
 

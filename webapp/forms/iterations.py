@@ -1,7 +1,7 @@
 """Starting an iteration, and the schedule that starts them."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 
@@ -15,7 +15,13 @@ from workers.schedule import fresh_rounds, next_iteration_name
 _LEFT_OUT = frozenset({"snapshot", "helpfulness.axis", "safety.axis"})
 
 
-class RoundsField(forms.ModelMultipleChoiceField):
+if TYPE_CHECKING:
+    _RoundsField = forms.ModelMultipleChoiceField[Round]
+else:  # generic in the type stubs only
+    _RoundsField = forms.ModelMultipleChoiceField
+
+
+class RoundsField(_RoundsField):
     """Rounds, each with how much was judged in it."""
 
     def label_from_instance(self, obj: Any) -> str:  # noqa: ANN401 - Django's signature

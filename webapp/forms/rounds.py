@@ -1,6 +1,6 @@
 """Opening a round and publishing guidelines."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -114,10 +114,13 @@ class BaseVariantFormSet(_VariantFormSet):
         return [NewVariant(**row) for row in rows]
 
 
-VariantFormSet = formset_factory(VariantForm, formset=BaseVariantFormSet, extra=0)
+def variant_formset(data: Any) -> BaseVariantFormSet:  # noqa: ANN401 - a QueryDict or None
+    """Return the rows of variants, filled with the two newest promoted policies."""
+    formset = formset_factory(VariantForm, formset=BaseVariantFormSet, extra=0)
+    return cast(BaseVariantFormSet, formset(data, initial=_variant_rows(), prefix="variant"))
 
 
-def variant_rows() -> list[dict[str, Any]]:
+def _variant_rows() -> list[dict[str, Any]]:
     """Return the initial rows: the two newest promoted policies, and empty ones."""
     rows = [{"policy": policy.pk} for policy in latest_policies(2)]
     return [*rows, *({} for _ in range(NUM_VARIANT_ROWS - len(rows)))]

@@ -7,7 +7,8 @@ from annotation.models import Guidelines, Round
 from records.configs import RunKind
 from registry.models import PolicyVersion, RewardModelVersion, Run, RunInput
 from registry.selectors import Lineage, lineage_of
-from webapp.plots import Bar, BarSeries, Plot, bar_chart, format_percent
+from webapp.drawing import format_percent
+from webapp.plots import Bar, BarSeries, Plot, bar_chart
 
 
 class Evaluation(NamedTuple):

@@ -8,7 +8,8 @@ from django.db.models import Avg, Count, Q
 from annotation.models import Comparison, Judgement, Round, RoundVariant
 from annotation.selectors import RoundProgress
 from records.preferences import Rating
-from webapp.plots import Bar, BarSeries, Plot, bar_chart, format_percent
+from webapp.drawing import format_percent
+from webapp.plots import Bar, BarSeries, Plot, bar_chart
 
 _RATING_WORDS = {rating.value: rating.value.partition("_")[0] for rating in Rating}
 

@@ -8,7 +8,7 @@ from django.forms import BoundField, Textarea
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from webapp.plots import format_number, format_percent
+from webapp.drawing import format_number, format_percent
 from webapp.rendering import render_markdown
 from webapp.selectors.dialogues import new_client_key
 from webapp.wording import capitalised, spoken

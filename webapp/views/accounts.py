@@ -1,7 +1,5 @@
 """Signing in and out, choosing a password, choosing light or dark."""
 
-from typing import cast
-
 from django.contrib import messages
 from django.contrib.auth import login, logout, update_session_auth_hash
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -11,7 +9,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from annotation.models import User
 from webapp import kept, passwords
 from webapp.access import EVERY_ROLE, SignedInRequest, public, roles, safe_target
 from webapp.forms.accounts import NewPasswordForm, SignInForm
@@ -52,7 +49,7 @@ def sign_in(request: HttpRequest) -> HttpResponseBase:
     form = SignInForm(request, request.POST)
     if not form.is_valid():
         return sign_in_page(request, target=target, fields=words, form=form)
-    user = cast(User, form.get_user())
+    user = form.get_user()
     login(request, user)
     passwords.mark_session(request, user)
     kept.remember(request, target, words)
@@ -74,7 +71,8 @@ def sign_out(request: HttpRequest) -> HttpResponseBase:
 def password(request: SignedInRequest) -> HttpResponseBase:
     """Choose a password of one's own."""
     must_change = passwords.must_change(request)
-    form = NewPasswordForm(request.user, request.POST or None, must_change=must_change)
+    data = request.POST if request.method == "POST" else None
+    form = NewPasswordForm(request.user, data, must_change=must_change)
     if request.method == "POST" and form.is_valid():
         passwords.choose_password(user=request.user, password=form.cleaned_data["new_password1"])
         update_session_auth_hash(request, request.user)
@@ -82,7 +80,8 @@ def password(request: SignedInRequest) -> HttpResponseBase:
         messages.success(request, "Your new password is saved.")
         return redirect("home")
     context = {"form": form, "must_change": must_change}
-    return render(request, "webapp/accounts/password.html", context)
+    status = 422 if data is not None else 200
+    return render(request, "webapp/accounts/password.html", context, status=status)
 
 
 @public

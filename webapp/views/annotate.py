@@ -166,9 +166,7 @@ def skip(request: SignedInRequest, pk: int) -> HttpResponseBase:
         messages.info(request, _sentence(error))
         return _go_on(comparison.dialogue)
     if form.cleaned_data["reason"] == Comparison.SkipReason.TOO_DISTURBING:
-        messages.info(
-            request, "Passed on. Take a break if you like; nothing is counted against you."
-        )
+        messages.info(request, "Passed on. Take a break if you like; it costs you nothing.")
     else:
         messages.info(request, "Passed on. Write another message, or finish the dialogue.")
     return _go_on(comparison.dialogue)
@@ -219,12 +217,16 @@ def draft(request: SignedInRequest) -> HttpResponseBase:
         )
     ids = form.cleaned_data
     is_dialogue = ids["dialogue"] is not None
-    kept_draft = services.save_draft(
-        annotator=request.user,
-        dialogue=get_dialogue_for(request.user, ids["dialogue"]) if is_dialogue else None,
-        comparison=None if is_dialogue else get_comparison_for(request.user, ids["comparison"]),
-        fields={name: request.POST[name] for name in request.POST if name not in _NOT_DRAFTED},
-    )
+    fields = {name: request.POST[name] for name in request.POST if name not in _NOT_DRAFTED}
+    try:
+        kept_draft = services.save_draft(
+            annotator=request.user,
+            dialogue=get_dialogue_for(request.user, ids["dialogue"]) if is_dialogue else None,
+            comparison=None if is_dialogue else get_comparison_for(request.user, ids["comparison"]),
+            fields=fields,
+        )
+    except ValueError as error:
+        return JsonResponse({"error": str(error)}, status=400)
     return JsonResponse({"saved_at": kept_draft.updated_at.isoformat()})
 
 

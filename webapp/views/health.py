@@ -2,17 +2,19 @@
 
 import logging
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
-from kombu.exceptions import OperationalError
+from redis import Redis
 from redis.exceptions import RedisError
 
 from webapp.access import public
-from workers import redis_keys
 
 logger = logging.getLogger(__name__)
+
+_TIMEOUT_SECONDS = 1.0
 
 
 @public
@@ -36,8 +38,11 @@ def _database_answers() -> bool:
 
 def _redis_answers() -> bool:
     try:
-        redis_keys.client().ping()
-    except (OperationalError, RedisError):
+        with Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1
+        ) as redis:
+            redis.ping()
+    except RedisError:
         logger.exception("Redis does not answer")
         return False
     return True

@@ -11,7 +11,7 @@ from annotation.models import Guidelines, Round
 from annotation.selectors import get_round_for
 from records.preferences import Axis
 from webapp.access import SignedInRequest, roles
-from webapp.forms.rounds import GuidelinesForm, RoundForm, VariantFormSet, variant_rows
+from webapp.forms.rounds import GuidelinesForm, RoundForm, variant_formset
 from webapp.selectors.rounds import round_page, round_rows
 
 
@@ -32,7 +32,7 @@ def new_round(request: SignedInRequest) -> HttpResponseBase:
     """Open a round."""
     data = request.POST if request.method == "POST" else None
     form = RoundForm(data)
-    variants = VariantFormSet(data, initial=variant_rows(), prefix="variant")
+    variants = variant_formset(data)
     if data is not None and form.is_valid() and variants.is_valid():
         values = {**form.cleaned_data, "axis": Axis(form.cleaned_data["axis"])}
         try:

@@ -45,7 +45,7 @@ def runs(request: SignedInRequest) -> HttpResponseBase:
 def run(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Show a run; while it is alive the page asks for its live part every two seconds."""
     row = get_object_or_404(Run.objects.select_related("iteration"), pk=pk)
-    context = {
+    context: dict[str, object] = {
         "run": row,
         "progress": read.progress_of([row]).get(row.pk),
         "plots": read.plots_of(row),

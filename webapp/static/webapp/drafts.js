@@ -66,7 +66,10 @@ export async function save(form) {
     link.href = signIn;
     link.textContent = "sign in";
     say(form, "failed", ["You are signed out. Your text is kept in this browser: ", link, " to go on"]);
-  } else if (response.status === 404 || response.status === 400) {
+  } else if (response.status === 400) {
+    const { error } = await response.json();
+    say(form, "failed", `Not saved: ${error}. Your text is kept in this browser`);
+  } else if (response.status === 404) {
     say(form, "failed", "This form is no longer open. Your text is kept in this browser");
   } else {
     retry(form, `The server did not save it (${response.status}). Your text is kept in this browser and sent again`);
