@@ -89,7 +89,7 @@ class Decoder:
             hidden_BD = layer.add_attention(hidden_BD, output_BD)
             gate_BF, up_BF = layer.gate_up(_normalised(hidden_BD, layer.mlp_norm)).chunk(2, dim=1)
             hidden_BD = layer.add_mlp(hidden_BD, layer.activation(gate_BF).mul_(up_BF))
-        logits_BV = self._model.lm_head(_normalised(hidden_BD, self._model.model.norm))
+        logits_BV: Tensor = self._model.lm_head(_normalised(hidden_BD, self._model.model.norm))
         return logits_BV.float()
 
 
@@ -123,7 +123,8 @@ def _normalised(hidden_BD: Tensor, norm: LlamaRMSNorm) -> Tensor:
     wide_BD = hidden_BD.float()
     length_B1 = torch.linalg.vector_norm(wide_BD, dim=1, keepdim=True)
     scale_B1 = (length_B1 * length_B1 / hidden_BD.shape[1] + norm.variance_epsilon).rsqrt_()
-    return (wide_BD * scale_B1).to(hidden_BD.dtype) * norm.weight
+    weighted_BD: Tensor = (wide_BD * scale_B1).to(hidden_BD.dtype) * norm.weight
+    return weighted_BD
 
 
 def _is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:

@@ -96,8 +96,8 @@ def load_llama(
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ValueError(f"{path_or_name} has no weights for {', '.join(missing)}")
     disable_dropout_(model)
-    model.to(device=device)
-    model.eval()
+    nn.Module.to(model, device=device)
+    model.train(mode=False)
     return model
 
 

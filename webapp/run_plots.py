@@ -72,7 +72,7 @@ def plots_of_metrics(rows: Sequence[Mapping[str, Any]]) -> RunPlots:
     main: list[Plot] = []
     others: list[Plot] = []
     for index, group in enumerate(_GROUPS):
-        members = sorted(name for name in names if group.pattern.match(name))
+        members = sorted((n for n in names if group.pattern.match(n)), key=_reading_order)
         names = [name for name in names if name not in members]
         for number, chunk in enumerate(_chunks(members, 5)):
             plot = _metric_plot(rows, chunk, group, f"plot-{index}-{number}")
@@ -183,6 +183,13 @@ def _metric_plot(
 
 def _chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:
     return [names[start : start + size] for start in range(0, len(names), size)]
+
+
+def _reading_order(name: str) -> tuple[int, str]:
+    """Return a key that puts ratings in their own order, and everything else by name."""
+    order = list(_RATING_LABELS)
+    rating = name.removeprefix("accuracy_")
+    return (order.index(rating) if rating in order else len(order), name)
 
 
 def _series_name(name: str, names: Sequence[str]) -> str:

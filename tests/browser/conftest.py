@@ -1,6 +1,7 @@
 """Chromium against a live server; what the console complains of fails the test."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ ARGUMENTS = [
 ]
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 800}
+
+EXPECTED = re.compile("Failed to load resource|htmx:(sendError|afterRequest|responseError)")
+"""What the browser and htmx say when a connection is cut or a form is refused."""
 
 OpenPage = Callable[..., Page]
 
@@ -86,7 +90,7 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
             "console",
             lambda message: (
                 complaints.append(message.text)
-                if message.type == "error" and "Failed to load resource" not in message.text
+                if message.type == "error" and not EXPECTED.match(message.text)
                 else None
             ),
         )

@@ -75,7 +75,7 @@ def test_the_whole_task_by_keyboard_alone(open_page: OpenPage, sampler_is_alive:
     keys.press("5")
     keys.press("s")
     keys.press("Control+Enter")
-    expect(page.get_by_text("Dialogue finished")).to_be_visible()
+    expect(page.get_by_role("heading", name="Dialogue finished", level=2)).to_be_visible()
     assert bad != good
     second = Judgement.objects.order_by("-pk")[0]
     assert (second.displayed_side, second.rating) == ("right", "negligibly_better")

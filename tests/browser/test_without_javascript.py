@@ -30,7 +30,7 @@ def test_the_whole_task_works(page: Page, sampler_is_alive: None) -> None:
     judgement = Judgement.objects.get()
     assert (judgement.displayed_side, judgement.rating) == ("right", "significantly_better")
     page.get_by_role("button", name="Finish dialogue").click()
-    expect(page.get_by_text("Dialogue finished")).to_be_visible()
+    expect(page.get_by_role("heading", name="Dialogue finished", level=2)).to_be_visible()
 
 
 def test_a_missing_choice_comes_back_with_a_word(page: Page, annotator: User) -> None:

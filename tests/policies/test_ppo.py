@@ -126,7 +126,7 @@ def test_a_rewarded_token_becomes_almost_certain(tmp_path: Path) -> None:
     rewarded = list(range(20, 60))
     sources = write_bandit(tmp_path / "inputs", rewarded)
     assert rewarded_probability(sources["policy"], rewarded) < 0.2
-    directory = run(tmp_path / "run", replace(BANDIT, num_iterations=40, eval_every=40), sources)
+    directory = run(tmp_path / "run", replace(BANDIT, num_iterations=80, eval_every=80), sources)
     assert rewarded_probability(directory.outputs / "policy", rewarded) > 0.9
 
 

@@ -451,6 +451,23 @@ def test_the_chosen_response_continues_the_dialogue(
     assert "turn 2 of 3" in page
 
 
+def test_htmx_gets_the_next_task_alone_with_a_fresh_head(
+    annotator_client: Client, annotator: User
+) -> None:
+    comparison = make_ready_comparison(annotator)
+    response = annotator_client.post(
+        reverse("judge", args=[comparison.pk]),
+        judgement_fields(comparison),
+        headers=HTMX,
+        follow=True,
+    )
+    part = response.content.decode()
+    assert response.status_code == 200
+    assert "<html" not in part
+    assert "Your next message" in part
+    assert 'id="annotate-head" hx-swap-oob="true"' in part
+
+
 def test_after_the_last_turn_the_next_dialogue_is_one_key_away(
     annotator_client: Client, annotator: User
 ) -> None:

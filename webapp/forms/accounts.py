@@ -1,10 +1,11 @@
 """Signing in, choosing a password, and creating people."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, SetPasswordForm
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 
 from annotation.models import User
 
@@ -21,6 +22,10 @@ class SignInForm(AuthenticationForm):
         "invalid_login": "User name and password do not match. Mind upper and lower case.",
         "inactive": "User name and password do not match. Mind upper and lower case.",
     }
+
+    def __init__(self, request: HttpRequest | None = None, data: Any = None) -> None:  # noqa: ANN401 - a QueryDict or None
+        super().__init__(request, data)
+        self.fields["username"].label = "User name"
 
 
 class NewPasswordForm(_SetPasswordForm):

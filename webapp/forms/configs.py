@@ -23,6 +23,8 @@ class ConfigSection(NamedTuple):
 
     name: str
     title: str
+    text: str
+    """What the nested config is for: the docstring under its field."""
     fields: list[forms.BoundField]
     num_changed: int
     """Fields whose value differs from the default."""
@@ -73,6 +75,7 @@ class ConfigForm(forms.Form):
 
     def sections(self) -> list[ConfigSection]:
         """Return the fields grouped by the nested config they belong to, the general ones first."""
+        texts = {doc.name: " ".join(doc.text.split()) for doc in self.config_type.describe()}
         grouped: dict[str, list[forms.BoundField]] = {}
         for path in self.fields:
             if path in self._config_names:
@@ -82,6 +85,7 @@ class ConfigForm(forms.Form):
             ConfigSection(
                 name=name or "general",
                 title=capitalised(spoken(name or "general settings")),
+                text=texts.get(name, ""),
                 fields=fields,
                 num_changed=sum(self._is_changed(field) for field in fields),
                 has_errors=any(field.errors for field in fields),

@@ -92,7 +92,8 @@ def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
 def dialogue(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Show what comes next in a dialogue; a poll that would change nothing is answered with 204."""
     task = task_of(get_dialogue_for(request.user, pk))
-    if request.htmx and request.GET.get("waiting") == _waiting_mark(task):
+    mark = _waiting_mark(task)
+    if request.htmx and mark is not None and request.GET.get("waiting") == mark:
         return HttpResponse(status=204)
     return _task_page(request, task)
 

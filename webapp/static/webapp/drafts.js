@@ -122,8 +122,9 @@ document.addEventListener("input", (event) => {
 });
 window.addEventListener("online", () => formsWithDraft().forEach((form) => attempts.get(form) && save(form)));
 document.addEventListener("htmx:beforeRequest", (event) => clearTimeout(timers.get(event.detail.elt)));
+// After a swap the form has left the page, and htmx names what took its place: ask for who began.
 document.addEventListener("htmx:afterRequest", (event) => {
-  const form = event.detail.elt.closest("form[data-draft]");
+  const form = event.detail.requestConfig.elt.closest("form[data-draft]");
   if (!form) return;
   if (event.detail.successful) localStorage.removeItem(storeKey(form));
   else if (form.isConnected) later(form);
