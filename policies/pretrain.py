@@ -1,5 +1,7 @@
 """Pre-training: tokenizer and model from scratch on dialogues, the loss on every token."""
 
+from torch import nn
+
 from language.models import create_policy, save_model
 from language.rows import TokenRow
 from language.runs import RunContext
@@ -38,7 +40,7 @@ def pretrain(run_directory: RunDirectory, spec: RunSpec, context: RunContext) ->
         seed=config.seed,
     )
     model = create_policy(config.shape, tokenizer, seed=config.seed)
-    model.to(context.device, context.dtype)
+    nn.Module.to(model, device=context.device, dtype=context.dtype)
     loss = train_on_rows(
         model, tokenizer, rows, steps, config=config, run_directory=run_directory, context=context
     )

@@ -23,8 +23,8 @@ def reference() -> str:
         title = f"## `{kind}`: `python -m {package} {command} RUN_DIR`"
         parts += [title, _first_paragraphs(config), _table(config.describe())]
         nested.update(config.nested())
-    for name, config in sorted(nested.items()):
-        parts += [f"## `{name}`", _first_paragraphs(config), _table(config.describe())]
+    for name, part in sorted(nested.items()):
+        parts += [f"## `{name}`", _first_paragraphs(part), _table(part.describe())]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -89,7 +89,8 @@ class Config:
     @classmethod
     def describe(cls) -> list[FieldDoc]:
         """Return one `FieldDoc` per field, its text read from the docstring under the field."""
-        texts = field_texts(cls)
+        # To mypy the class of unhashable instances is itself unhashable.
+        texts = field_texts(typing.cast("type", cls))
         return [
             FieldDoc(
                 f.name, _type_name(f.type), _default_of(f), _bounds_text(f), texts.get(f.name, "")

@@ -109,7 +109,8 @@ def import_hh_rlhf(folder: Path) -> HHRLHF:
     if not files:
         raise RecordError("data", f"no train*.jsonl.gz or test*.jsonl.gz below {folder}")
     files.sort(key=lambda path: (path.name.startswith("test"), path))
-    report, splits = ImportReport(), {}
+    report = ImportReport()
+    splits: dict[str, str] = {}
     preferences: list[Preference] = []
     for path in files:
         split = "test" if path.name.startswith("test") else "train"

@@ -79,8 +79,8 @@ _BORDERLINE_SHARE = 0.35
 """Share of the tasks asked about that sound harmful."""
 _PRONOUN_SHARE = 0.15
 """How often a fact says "it" rather than the name."""
-_TOTALS = range(2, 14)
-"""What a wrong total may be."""
+_SUM_ERRORS = (-2, -1, -1, 1, 1, 2)
+"""What is added to a wrong total; near misses are the more likely ones."""
 _SHORT_SUM_SHARE = 0.25
 """How often a sum is answered without repeating it."""
 
@@ -196,7 +196,7 @@ def _sum(rng: random.Random, request: Request, *, is_correct: bool) -> str:
     before, added = sum(request.numbers[:-1]), request.numbers[-1]
     total = before + added
     if not is_correct:
-        total = rng.choice([other for other in _TOTALS if other != total])
+        total += rng.choice(_SUM_ERRORS)
     template = world.SUM_STATEMENTS[rng.random() < _SHORT_SUM_SHARE]
     a, b, c = (world.NUMBERS[number] for number in (before, added, total))
     return template.format(a=a, b=b, total=c)

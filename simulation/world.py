@@ -72,7 +72,7 @@ ABOUT_QUESTIONS = ("tell me about the {animal} .", "what do you know about the {
 
 NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen"),
 )
 """Number words, each at its own index: one token a number, for a model this small."""
 SUMMANDS = range(1, 6)

@@ -300,7 +300,7 @@ def _draw_bar(
 def _draw_value(group: ET.Element, bar: Bar, scale: Scale, center: float, write: Writer) -> None:
     """Write the value above the bar and its whisker."""
     highest = max(bar.value, bar.high if bar.high is not None else bar.value, 0.0)
-    y = max(scale(min(highest, scale.high)) - 6, 10)
+    y = max(scale(min(highest, scale.high)) - 6, 12)
     add(group, "text", "plot-value", write(bar.value), x=round(center, 1), y=round(y, 1))
 
 

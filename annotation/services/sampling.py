@@ -107,6 +107,7 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
     """
     if len(samples) != 2:
         raise ValueError(f"a comparison takes 2 samples, not {len(samples)}")
+    samples = [sample._replace(text=_storable(sample.text)) for sample in samples]
     problem = _problem_of(samples)
     with transaction.atomic():
         comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison_id)
@@ -137,7 +138,8 @@ def fail_sampling(*, comparison_id: int, worker: str, error: str) -> Comparison:
     with transaction.atomic():
         comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison_id)
         if comparison.state == Comparison.State.SAMPLING and comparison.sampled_by == worker:
-            _draw_again(comparison, SamplingEvent.Reason.ERROR, {"error": error})
+            detail = {"error": _storable(error)}
+            _draw_again(comparison, SamplingEvent.Reason.ERROR, detail)
     return comparison
 
 
@@ -206,6 +208,11 @@ _EXPLANATIONS = {
         "The responses could not be drawn. Please try another prompt; the lead can see why."
     ),
 }
+
+
+def _storable(text: str) -> str:
+    """Return `text` without zero bytes, which a policy may sample and PostgreSQL does not take."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _problem_of(samples: Sequence[NewSample]) -> SamplingEvent.Reason | None:

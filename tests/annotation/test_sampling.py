@@ -215,6 +215,21 @@ def test_a_pair_nobody_could_compare_is_drawn_again(texts: tuple[str, str], reas
 
 
 @pytest.mark.django_db
+def test_zero_bytes_which_the_database_refuses_are_replaced() -> None:
+    make_waiting()
+    (job,) = claim()
+    answer_job(job, ("\0", "\0"))  # identical: kept with the event
+
+    assert SamplingEvent.objects.get().detail["texts"] == ["\ufffd", "\ufffd"]
+    (job,) = claim(worker="host:1")
+    services.fail_sampling(comparison_id=job.comparison_id, worker="host:1", error="bad \0")
+    assert SamplingEvent.objects.latest("pk").detail == {"error": "bad \ufffd"}
+    (job,) = claim()
+    comparison = answer_job(job, ("Hello\0!", "Go away."))
+    assert {sample.text for sample in comparison.samples.all()} == {"Hello\ufffd!", "Go away."}
+
+
+@pytest.mark.django_db
 def test_after_three_useless_pairs_the_author_is_asked_for_another_prompt() -> None:
     comparison = make_waiting()
     for _ in range(3):

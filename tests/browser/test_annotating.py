@@ -36,7 +36,8 @@ def test_the_whole_task_by_keyboard_alone(open_page: OpenPage, sampler_is_alive:
     keys.type(PASSWORD)
     keys.press("Enter")
     expect(page.get_by_role("heading", name="Annotate")).to_be_visible()
-    keys.press("Enter")  # Start a dialogue has the focus
+    expect(page.get_by_role("button", name="Start a dialogue")).to_be_focused()
+    keys.press("Enter")
 
     expect(page.get_by_label("Your first message")).to_be_focused()
     keys.type("How do I get into a locked car?")
@@ -79,7 +80,8 @@ def test_the_whole_task_by_keyboard_alone(open_page: OpenPage, sampler_is_alive:
     assert bad != good
     second = Judgement.objects.order_by("-pk")[0]
     assert (second.displayed_side, second.rating) == ("right", "negligibly_better")
-    keys.press("Enter")  # Start the next dialogue has the focus
+    expect(page.get_by_role("button", name="Start the next dialogue")).to_be_focused()
+    keys.press("Enter")
     expect(page.get_by_label("Your first message")).to_be_focused()
     assert Dialogue.objects.count() == 2
 

@@ -17,7 +17,14 @@ from policies.heldout import HeldOutLook, objective_of
 from policies.ppo import ppo
 from policies.ppo_progress import Progress
 from policies.statistics import Moments
-from records.configs import KLEstimator, OptimizerConfig, PPOConfig, RunKind, SamplingConfig
+from records.configs import (
+    KLEstimator,
+    OptimizerConfig,
+    PPOConfig,
+    RunKind,
+    SamplingConfig,
+    Schedule,
+)
 from records.errors import RecordError
 from records.prompts import write_prompts
 from records.rundirs import RunDirectory
@@ -107,18 +114,18 @@ def rewarded_probability(folder: Path, rewarded: list[int]) -> float:
 BANDIT = PPOConfig(
     seed=2,
     device="cpu",
-    num_iterations=100,
+    num_iterations=40,
     batch_size=128,
     minibatch_size=64,
     sampling=SamplingConfig(max_new_tokens=1),
     truncation_penalty=0.0,
     safety_threshold=0.0,
-    eval_every=100,
+    eval_every=40,
     checkpoint_every=1000,
     optimizer=OptimizerConfig(
-        learning_rate=3e-3, schedule="constant", weight_decay=0.0, adam_epsilon=1e-8
+        learning_rate=1e-2, schedule=Schedule.CONSTANT, weight_decay=0.0, adam_epsilon=1e-8
     ),
-    value_learning_rate=3e-3,
+    value_learning_rate=1e-2,
 )
 
 
@@ -126,7 +133,9 @@ def test_a_rewarded_token_becomes_almost_certain(tmp_path: Path) -> None:
     rewarded = list(range(20, 60))
     sources = write_bandit(tmp_path / "inputs", rewarded)
     assert rewarded_probability(sources["policy"], rewarded) < 0.2
-    directory = run(tmp_path / "run", replace(BANDIT, num_iterations=80, eval_every=80), sources)
+    optimizer = replace(BANDIT.optimizer, learning_rate=3e-2)
+    config = replace(BANDIT, num_iterations=20, eval_every=20, batch_size=64, optimizer=optimizer)
+    directory = run(tmp_path / "run", config, sources)
     assert rewarded_probability(directory.outputs / "policy", rewarded) > 0.9
 
 
@@ -146,11 +155,8 @@ def test_the_kl_penalty_holds_the_policy_at_the_exact_optimum(tmp_path: Path) ->
         optimum = 1 / (1 + math.exp(-math.log(start / (1 - start)) - pull))
     assert start + 0.1 < optimum < 0.9
     directory = run(tmp_path / "run", replace(BANDIT, kl_coef=beta), sources)
-    last = metrics_of(directory)[-1]
-    reached = 0.5 + last["reward"] / 2  # scores are +1 and -1
-    assert reached == pytest.approx(optimum, abs=0.12)
-    policy = rewarded_probability(directory.outputs / "policy", rewarded)
-    assert policy == pytest.approx(optimum, abs=0.06)
+    reached = rewarded_probability(directory.outputs / "policy", rewarded)
+    assert reached == pytest.approx(optimum, abs=0.05)
 
 
 # The run itself.

@@ -64,6 +64,14 @@ def open_small_round(
     )
 
 
+def test_a_crowd_without_a_sampler_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # First in this file: the sampler of the later tests stays until the last.
+    monkeypatch.setattr(simulated, "PATIENCE_SECONDS", 0.2)
+    round_ = open_small_round()
+    with pytest.raises(CrowdStalledError, match=r"2 comparisons wait .* -Q sampling"):
+        run_crowd(round_, simulated_annotators(2))
+
+
 @pytest.mark.parametrize("axis", list(Axis))
 @pytest.mark.usefixtures("_sampler")
 def test_a_crowd_meets_the_target_exactly(axis: Axis) -> None:
@@ -150,13 +158,6 @@ def test_two_deliveries_of_one_crowd_work_once() -> None:
         cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [simulated._CROWD_LOCK, round_.pk])
     assert reports == [None]
     assert not Comparison.objects.filter(round=round_).exists()
-
-
-def test_a_crowd_without_a_sampler_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulated, "PATIENCE_SECONDS", 0.2)
-    round_ = open_small_round()
-    with pytest.raises(CrowdStalledError, match="2 comparisons wait .* -Q sampling"):
-        run_crowd(round_, simulated_annotators(2))
 
 
 def test_accounts_are_made_once_in_the_proportions_asked_for() -> None:

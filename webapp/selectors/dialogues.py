@@ -68,20 +68,18 @@ class OpenDialogue(NamedTuple):
 
 def task_of(dialogue: Dialogue) -> Task:
     """Return what its author does next in this dialogue."""
+    last = _newest_comparison(dialogue) if dialogue.is_open else None
+    if last is not None and last.state == Comparison.State.READY:
+        pair = pair_view(last)
+        turns = pair.prompt.turns
+        return Task(kind=TaskKind.JUDGE, dialogue=dialogue, turns=turns, comparison=last, pair=pair)
     history = history_of(dialogue) if dialogue.num_turns else None
     turns = history.turns if history is not None else ()
     if not dialogue.is_open:
         return Task(kind=TaskKind.FINISHED, dialogue=dialogue, turns=turns)
-    last = _newest_comparison(dialogue)
     if last is not None and last.is_live:
-        is_ready = last.state == Comparison.State.READY
-        return Task(
-            kind=TaskKind.JUDGE if is_ready else TaskKind.WAIT,
-            dialogue=dialogue,
-            turns=(*turns, Turn(Role.USER, last.prompt_text)),
-            comparison=last,
-            pair=pair_view(last) if is_ready else None,
-        )
+        turns = (*turns, Turn(Role.USER, last.prompt_text))
+        return Task(kind=TaskKind.WAIT, dialogue=dialogue, turns=turns, comparison=last)
     reason, free_at = _why_nothing(dialogue.round)
     failed = last if last is not None and last.state == Comparison.State.FAILED else None
     return Task(
