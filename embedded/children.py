@@ -48,6 +48,8 @@ def spawn(
         identity()
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # A shell that starts us in the background has us ignore SIGQUIT, and children inherit it.
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         if os.getppid() != parent:  # the parent died before the kernel was asked
             os._exit(1)
 

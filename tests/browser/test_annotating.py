@@ -195,6 +195,7 @@ def test_waiting_says_when_the_last_sampler_is_gone(open_page: OpenPage, annotat
     open_test_round()
     page = open_page("/annotate/", user=annotator)
     page.keyboard.press("Enter")
+    page.wait_for_url("**/dialogues/*/")  # loaded, scripts and all: keys pressed earlier are lost
     page.get_by_label("Your first message").fill("Is anybody there?")
     page.keyboard.press("Control+Enter")
     expect(page.get_by_text("No sampling worker is running.")).to_be_visible()
