@@ -1,36 +1,18 @@
 """Import of hh-rlhf: pairs of whole dialogues as text, with every known irregularity counted."""
 
-import gzip
-import json
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from records.dialogues import Dialogue, Role, Turn
 from records.digests import digest_bytes
 from records.errors import RecordError
+from records.imports import ImportReport, Row, SkippedRowError, json_rows
 from records.preferences import Axis, Preference
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _ROLES = {"Human": Role.USER, "Assistant": Role.ASSISTANT}
-
-
-class SkippedRowError(ValueError):
-    """A row that holds no comparison; the message is the reason it is counted under."""
-
-
-@dataclass
-class ImportReport:
-    """What an import read, kept, mended and skipped."""
-
-    num_read: int = 0
-    num_kept: int = 0
-    mended: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
 
 
 class HHRLHF(NamedTuple):
@@ -114,10 +96,10 @@ def import_hh_rlhf(folder: Path) -> HHRLHF:
     preferences: list[Preference] = []
     for path in files:
         split = "test" if path.name.startswith("test") else "train"
-        for number, row in _rows(path):
+        for row in json_rows(path):
             report.num_read += 1
             try:
-                preference, is_joined = _preference(folder, path, number, row)
+                preference, is_joined = _preference(folder, row)
                 if splits.setdefault(preference.dialogue_id, split) != split:
                     raise SkippedRowError("conversation is also in train")
             except SkippedRowError as error:
@@ -129,30 +111,21 @@ def import_hh_rlhf(folder: Path) -> HHRLHF:
     return HHRLHF(preferences, splits, report)
 
 
-def _preference(
-    folder: Path, path: Path, number: int, row: dict[str, str]
-) -> tuple[Preference, bool]:
-    prompt, chosen, rejected, is_joined = parse_pair(row["chosen"], row["rejected"])
-    is_safety = "harmless" in path.parent.name
+def _preference(folder: Path, row: Row) -> tuple[Preference, bool]:
+    chosen_text = row.text("chosen", may_be_empty=True)
+    rejected_text = row.text("rejected", may_be_empty=True)
+    prompt, chosen, rejected, is_joined = parse_pair(chosen_text, rejected_text)
+    is_safety = "harmless" in row.path.parent.name
     first_turn = _NOT_ALPHANUMERIC.sub(" ", prompt.turns[0].text.lower()).strip()
-    name = path.relative_to(folder).as_posix()
+    name = row.path.relative_to(folder).as_posix()
     preference = Preference(
-        preference_id=f"{name}:{number}",
+        preference_id=f"{name}:{row.line}",
         dialogue_id=digest_bytes(first_turn.encode())[:32],
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
         axis=Axis.SAFETY if is_safety else Axis.HELPFULNESS,
         is_safety_prompt=is_safety,
-        source=f"hh-rlhf/{path.parent.name}",
+        source=f"hh-rlhf/{row.path.parent.name}",
     )
     return preference, is_joined
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            row = json.loads(line)
-            if not isinstance(row, dict) or not {"chosen", "rejected"} <= row.keys():
-                raise RecordError("data", f"{path.name} line {number} has no chosen and rejected")
-            yield number, row

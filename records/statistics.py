@@ -36,8 +36,8 @@ def wilson_proportion(successes: float, n: int) -> Proportion:
     scale = 1 + _Z_95**2 / n
     centre = (share + _Z_95**2 / (2 * n)) / scale
     half = _Z_95 * math.sqrt(share * (1 - share) / n + _Z_95**2 / (4 * n * n)) / scale
-    low = 0.0 if successes == 0 else centre - half  # exactly, where rounding would miss it
-    high = 1.0 if successes == n else centre + half
+    low = 0.0 if successes == 0 else max(0.0, centre - half)  # exactly, where rounding would miss
+    high = 1.0 if successes == n else min(1.0, centre + half)
     return Proportion(share, low, high, n)
 
 

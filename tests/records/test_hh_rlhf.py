@@ -9,7 +9,8 @@ import pytest
 
 from records.dialogues import Dialogue
 from records.errors import RecordError
-from records.hh_rlhf import SkippedRowError, import_hh_rlhf, parse_dialogue, parse_pair
+from records.hh_rlhf import import_hh_rlhf, parse_dialogue, parse_pair
+from records.imports import SkippedRowError
 from records.preferences import Axis
 
 START = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: more?\n\nAssistant:"
