@@ -21,6 +21,7 @@ from annotation.models import (
     Exclusion,
     Guidelines,
     Judgement,
+    QualityReport,
     Round,
     RoundVariant,
     Sample,
@@ -184,3 +185,11 @@ class ExclusionAdmin(ReadOnlyAdmin):
     list_display = ("judgement", "reason", "reviewer", "created_at")
     list_filter = ("reason",)
     list_select_related = ("judgement", "reviewer")
+
+
+@admin.register(QualityReport)
+class QualityReportAdmin(ReadOnlyAdmin):
+    """Numbers as last worked out."""
+
+    list_display = ("__str__", "num_judgements", "measured_at")
+    list_select_related = ("round", "guidelines")

@@ -10,6 +10,7 @@ from annotation.models.comparisons import (
 )
 from annotation.models.dialogues import Dialogue
 from annotation.models.people import User
+from annotation.models.quality import QualityReport
 from annotation.models.rounds import Guidelines, Round, RoundVariant
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Exclusion",
     "Guidelines",
     "Judgement",
+    "QualityReport",
     "Round",
     "RoundVariant",
     "Sample",

@@ -11,6 +11,12 @@ from annotation.services.judging import (
 )
 from annotation.services.people import NewUser, create_user, create_users, save_account
 from annotation.services.prompts import start_dialogue, write_prompt
+from annotation.services.quality import (
+    measure_axis,
+    measure_guidelines,
+    measure_quality,
+    measure_round,
+)
 from annotation.services.reviewing import exclude_judgement
 from annotation.services.rounds import NewVariant, close_round, open_round, publish_guidelines
 from annotation.services.sampling import (
@@ -39,6 +45,10 @@ __all__ = [
     "fail_sampling",
     "finish_dialogue",
     "flag_comparison",
+    "measure_axis",
+    "measure_guidelines",
+    "measure_quality",
+    "measure_round",
     "open_round",
     "publish_guidelines",
     "release_expired_leases",
