@@ -113,6 +113,24 @@ def draw_label(svg: ET.Element, label: str) -> None:
     add(svg, "text", "plot-label", label, x=(WIDTH - RIGHT + LEFT) / 2, y=HEIGHT - 6)
 
 
+def interval_mark(
+    value: float, low: float, high: float, *, ends: tuple[float, float], reference: float | None
+) -> SafeString:
+    """Return a number and its interval on a scale, for a cell in which words say the same."""
+    svg = ET.Element("svg", {"class": "mark-svg", "viewBox": "0 0 80 10", "aria-hidden": "true"})
+    scale = Scale(*ends, 3, 77)
+
+    def place(number: float) -> float:
+        return scale(min(max(number, ends[0]), ends[1]))
+
+    add(svg, "line", "mark-scale", x1=3, x2=77, y1=5, y2=5)
+    if reference is not None:
+        add(svg, "line", "mark-reference", x1=place(reference), x2=place(reference), y1=0, y2=10)
+    add(svg, "line", "mark-interval", x1=place(low), x2=place(high), y1=5, y2=5)
+    add(svg, "circle", "mark-value", cx=place(value), cy=5, r=3)
+    return finish(svg)
+
+
 def finish(svg: ET.Element) -> SafeString:
     """Return the drawing as markup; all text in it is escaped."""
     return mark_safe(ET.tostring(svg, encoding="unicode"))  # noqa: S308 - escaped by ElementTree

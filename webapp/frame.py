@@ -27,6 +27,7 @@ _NAVIGATION: dict[str, tuple[tuple[str, str], ...]] = {
         ("Runs", "runs"),
         ("Policies", "policies"),
         ("Review", "review"),
+        ("Quality", "quality"),
         ("People", "people"),
     ),
 }

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from celery.schedules import crontab
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
@@ -152,6 +153,11 @@ CELERY_BEAT_SCHEDULE = {
         "release_leases",
         "start_scheduled_iterations",
     )
+}
+CELERY_BEAT_SCHEDULE["measure_quality"] = {
+    "task": "workers.measure_quality",
+    "schedule": crontab(hour=2, minute=30),
+    "options": {"queue": "cpu", "expires": 12 * 3600},
 }
 
 USE_TZ = True

@@ -16,6 +16,7 @@ from workers.celery import app
 
 __all__ = [
     "advance_iteration_later",
+    "request_quality",
     "request_responses",
     "request_run",
     "request_simulated_crowd",
@@ -29,6 +30,7 @@ EXECUTE_RUN = "workers.execute_run"
 SAMPLE_WAITING = "workers.sample_waiting_comparisons"
 ADVANCE_ITERATION = "workers.advance_iteration"
 SIMULATE_CROWD = "workers.run_simulated_crowd"
+MEASURE_QUALITY = "workers.measure_quality"
 
 NUDGE_SECONDS = 5
 """How long one nudge of the sampler stands for all: if its message is lost, the next goes out after
@@ -55,6 +57,11 @@ def request_simulated_crowd(round_id: int, *, num_annotators: int = 32, seed: in
     _after_commit(
         partial(_send, SIMULATE_CROWD, round_id, num_annotators=num_annotators, seed=seed)
     )
+
+
+def request_quality() -> None:
+    """Let the cpu queue work out the numbers on quality that are out of date, after commit."""
+    _after_commit(partial(_send, MEASURE_QUALITY))
 
 
 def sampler_starts_looking() -> None:

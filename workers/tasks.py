@@ -7,6 +7,7 @@
 | cpu | all others | two processes or more: a simulated crowd takes minutes |
 """
 
+from annotation import services
 from workers import dispatch, iterations, launcher, sampling, schedule, simulated
 from workers.celery import app
 
@@ -33,6 +34,12 @@ def advance_iteration(iteration_id: int) -> None:
 def run_simulated_crowd(round_id: int, num_annotators: int, seed: int) -> None:
     """Fill a round with the judgements of simulated annotators."""
     simulated.fill_round(round_id, num_annotators=num_annotators, seed=seed)
+
+
+@app.task(name=dispatch.MEASURE_QUALITY)
+def measure_quality() -> None:
+    """Work out the numbers on quality that are out of date."""
+    services.measure_quality()
 
 
 @app.task(name="workers.recover_lost_runs")

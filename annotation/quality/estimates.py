@@ -42,7 +42,8 @@ def quantile_estimate(values: Sequence[float], share: float) -> Estimate:
     """Return the `share` quantile (linear between ranks) with a distribution-free interval.
 
     The interval runs between the values of ranks n·share ± 1.96·sqrt(n·share·(1 - share)), rounded
-    outwards: the binomial count of values below the true quantile, by its normal approximation.
+    outwards: the binomial count of values below the true quantile, by its normal approximation. An
+    end that lies beyond the least or greatest value is None.
     """
     ranked = sorted(values)
     n = len(ranked)
@@ -53,8 +54,9 @@ def quantile_estimate(values: Sequence[float], share: float) -> Estimate:
     above = min(below + 1, n - 1)
     value = ranked[below] + (place - below) * (ranked[above] - ranked[below])
     spread = Z_95 * math.sqrt(n * share * (1 - share))
-    low = ranked[max(math.floor(n * share - spread) - 1, 0)]
-    high = ranked[min(math.ceil(n * share + spread), n - 1)]
+    lowest, highest = math.floor(n * share - spread) - 1, math.ceil(n * share + spread)
+    low = ranked[lowest] if lowest >= 0 else None
+    high = ranked[highest] if highest < n else None
     return Estimate(value, low, high, n)
 
 

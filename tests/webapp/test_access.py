@@ -36,6 +36,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("retry-iteration", "stop-iteration"), LEADS),
     **dict.fromkeys(("runs", "run", "cancel-run", "retry-run"), LEADS),
     **dict.fromkeys(("policies", "policy", "promote", "reward-model"), LEADS),
+    **dict.fromkeys(("quality", "measure-quality", "timesheet", "quality-report"), LEADS),
     **dict.fromkeys(("people", "reset-password", "set-active"), LEADS),
 }
 NAMED = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]

@@ -33,10 +33,11 @@ def test_a_median_lies_between_ranks_and_its_interval_on_them() -> None:
     assert estimate == Estimate(50.5, 40.0, 61.0, 100)
 
 
-def test_the_ninetieth_percentile_of_few_values_reaches_to_the_greatest() -> None:
+def test_few_values_do_not_bound_a_quantile() -> None:
     estimate = quantile_estimate([10.0, 20.0, 30.0, 40.0, 50.0], 0.9)
     assert estimate.value == pytest.approx(46.0)
-    assert estimate.high == 50.0
+    # Ranks 4.5 ± 1.96 · 0.67: from the 3rd, and beyond the 5th.
+    assert (estimate.low, estimate.high) == (30.0, None)
 
 
 def test_nothing_has_no_quantile() -> None:
