@@ -89,7 +89,7 @@ def simulated_annotators(
     Raises:
         ValueError: There is no such persona.
     """
-    names = _names(num_annotators, DEFAULT_MIX if mix is None else mix)
+    names = simulated_names(num_annotators, DEFAULT_MIX if mix is None else mix)
     found = {user.username: user for user in User.objects.filter(username__in=names)}
     missing = [
         NewUser(username=name, persona=persona)
@@ -278,7 +278,7 @@ def _first_prompt(annotator: SimulatedAnnotator, axis: Axis) -> DialogueRecord:
             return prompt
 
 
-def _names(num_annotators: int, mix: Mapping[str, float]) -> dict[str, str]:
+def simulated_names(num_annotators: int, mix: Mapping[str, float]) -> dict[str, str]:
     """Return user name to persona: whole people in proportions as near the mix as can be."""
     unknown = sorted(set(mix) - set(PERSONAS))
     if unknown:
