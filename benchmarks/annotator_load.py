@@ -1,12 +1,15 @@
 """A database of its own with judged-to-be comparisons, a web process, and one annotator's loop."""
 
+import http.client
 import os
+import re
 import resource
 import socket
 import statistics
 import subprocess
 import sys
 import time
+import urllib.parse
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +20,6 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 
 from benchmarks.frame import ROOT
-from simulation.browser import Browser
 
 _DATABASE = "concord_benchmark"
 _PASSWORD = "annotator-loop-benchmark"  # noqa: S105 - of a database that lives for a minute
@@ -60,12 +62,12 @@ def measure(num_loops: int) -> LoopFigures:
         os.environ["DATABASE_URL"] = url
         pairs = _seed(num_loops + 5)
         with _web() as (process_id, port):
-            browser = Browser(f"http://127.0.0.1:{port}")
-            browser.sign_in("annotator", _PASSWORD)
+            client = _Client(port)
+            client.sign_in("annotator", _PASSWORD)
             for pair in pairs[:5]:  # warm-up
-                _judge(browser, *pair)
+                client.judge(*pair)
             web, database = _cpu_seconds(_tree(process_id)), _cpu_seconds(_backends(url))
-            seconds = [_judge(browser, *pair) for pair in pairs[5:]]
+            seconds = [client.judge(*pair) for pair in pairs[5:]]
             return LoopFigures(
                 num_loops=num_loops,
                 web_cpu_seconds=_cpu_seconds(_tree(process_id)) - web,
@@ -75,14 +77,49 @@ def measure(num_loops: int) -> LoopFigures:
             )
 
 
-def _judge(browser: Browser, dialogue_id: int, comparison_id: int) -> float:
-    """Open the pair, then return the time of the submit of a judgement and the page after it."""
-    form = browser.get(f"/annotate/dialogues/{dialogue_id}/").form(f"/{comparison_id}/judge/")
-    choices = form.choices["choice"]
-    assert len(choices) == 8, f"the page of comparison {comparison_id} offers {choices}"
-    page = browser.submit(form, choice=choices[1], active_seconds="20")
-    assert page.status == 200, f"the judgement answered {page.status}"
-    return page.seconds
+class _Client:
+    """A browser's share of the loop: one connection, cookies, forms."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._cookies: dict[str, str] = {}
+
+    def sign_in(self, username: str, password: str) -> None:
+        """Sign in through the form."""
+        self._send("GET", "/sign-in/")
+        fields = {"username": username, "password": password, "next": "/annotate/"}
+        status, _ = self._send("POST", "/sign-in/", fields)
+        assert status == 302, f"sign-in answered {status}"
+
+    def judge(self, dialogue_id: int, comparison_id: int) -> float:
+        """Open the pair, then time the submit of a judgement and the page after it."""
+        path = f"/annotate/dialogues/{dialogue_id}/"
+        _, page = self._send("GET", path)
+        choices = re.findall(r'name="choice" value="([^"]+)"', page)
+        assert len(choices) == 8, f"the page of comparison {comparison_id} shows no pair"
+        fields = {"choice": choices[1], "client_key": str(uuid.uuid4()), "active_seconds": "20"}
+        start = time.perf_counter()
+        status, _ = self._send("POST", f"/annotate/comparisons/{comparison_id}/judge/", fields)
+        assert status == 302, f"the judgement answered {status}"
+        self._send("GET", path)
+        return time.perf_counter() - start
+
+    def _send(
+        self, method: str, path: str, fields: dict[str, str] | None = None
+    ) -> tuple[int, str]:
+        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self._cookies.items())}
+        body = None
+        if fields is not None:
+            token = self._cookies["csrftoken"]
+            body = urllib.parse.urlencode({**fields, "csrfmiddlewaretoken": token})
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        self._connection.request(method, path, body, headers)
+        response = self._connection.getresponse()
+        text = response.read().decode()
+        for cookie in response.headers.get_all("Set-Cookie") or ():
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self._cookies[name] = value
+        return response.status, text
 
 
 @contextmanager
