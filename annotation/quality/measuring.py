@@ -31,7 +31,7 @@ class JudgementRow(NamedTuple):
     other_length: int
     active_seconds: float
     gold_id: int | None = None
-    """The better sample, where it is known."""
+    """The better sample, of a gold comparison that was put before this person to measure them."""
 
     @property
     def step(self) -> int:
@@ -145,13 +145,15 @@ def _count_comparison(counts: _Counts, rows: list[JudgementRow]) -> None:
                 rejected_length=row.other_length,
                 active_seconds=row.active_seconds,
             )
-            if row.annotator in first:
-                tally.add_repeat(first[row.annotator], row.step)
-            elif row.gold_id is not None:
+            if row.gold_id is not None:
                 tally.add_gold(is_right=row.chosen_id == row.gold_id)
-        first.setdefault(row.annotator, row.step)
+            elif row.annotator in first:
+                tally.add_repeat(first[row.annotator], row.step)
+        if row.gold_id is None:  # gold is chosen for being clear: it would flatter agreement
+            first.setdefault(row.annotator, row.step)
     counts.num_comparisons += 1
-    counts.patterns[tuple(sorted(first.values()))] += 1
+    if first:
+        counts.patterns[tuple(sorted(first.values()))] += 1
     if len(first) < 2:
         return
     counts.num_shared += 1

@@ -25,11 +25,12 @@ pytestmark = pytest.mark.django_db
 
 
 def shared_rows(num_comparisons: int, num_annotators: int = 6, seed: int = 0) -> list[JudgementRow]:
-    """Return judgements of several people whose care falls from the first to the last."""
+    """Return judgements of several people whose care falls; a tenth more comparisons are gold."""
     rng = random.Random(seed)
     rows = []
-    for number in range(num_comparisons):
+    for number in range(num_comparisons + num_comparisons // 10):
         better, worse = 2 * number, 2 * number + 1
+        is_gold = number >= num_comparisons
         for who in sorted(rng.sample(range(num_annotators), 3)):
             is_right = rng.random() < 0.97 - 0.4 * who / num_annotators
             chosen, other = (better, worse) if is_right else (worse, better)
@@ -44,7 +45,7 @@ def shared_rows(num_comparisons: int, num_annotators: int = 6, seed: int = 0) ->
                     rng.randrange(20, 200),
                     rng.randrange(20, 200),
                     rng.uniform(20, 200),
-                    better if rng.random() < 0.1 else None,
+                    better if is_gold else None,
                 )
             )
     return rows

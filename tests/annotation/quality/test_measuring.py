@@ -20,7 +20,7 @@ def row(comparison: int, annotator: str, chosen: int, other: int, **values: obje
 
 
 ROWS = [
-    row(1, "ann", 11, 12, gold_id=11),
+    row(1, "ann", 11, 12),
     row(1, "bob", 11, 12, is_left=False, rating=Rating.SLIGHTLY_BETTER.value),
     row(1, "ann", 12, 11),  # a silent repeat: the other one this time
     row(2, "ann", 21, 22),
@@ -42,13 +42,27 @@ def test_people_agree_by_sample_whatever_the_side() -> None:
     assert figures.numbers["median_seconds"].n == 5
 
 
-def test_a_repeat_is_self_consistency_and_gold_is_counted_the_first_time() -> None:
+def test_a_repeat_is_self_consistency() -> None:
     by_name = {who.pseudonym: who for who in measure(ROWS).annotators}
     ann = by_name["ann"].numbers
     assert (ann["consistency_direction"].value, ann["consistency_direction"].n) == (0.0, 1)
-    assert (ann["gold"].value, ann["gold"].n) == (1.0, 1)
-    assert by_name["bob"].numbers["gold"].value is None
+    assert by_name["bob"].numbers["consistency_direction"].value is None
     assert by_name["bob"].numbers["agreement"].value == 0.5
+
+
+def test_gold_measures_its_annotator_and_counts_in_no_agreement() -> None:
+    gold = [
+        row(4, "ann", 41, 42),  # whoever wrote it
+        row(4, "bob", 41, 42, gold_id=41),
+        row(4, "cat", 42, 41, gold_id=41),
+        row(5, "cat", 51, 52, gold_id=51),
+    ]
+    figures = measure([*ROWS, *gold])
+    by_name = {who.pseudonym: who.numbers["gold"] for who in figures.annotators}
+    assert (by_name["bob"].value, by_name["cat"].value, by_name["ann"].n) == (1.0, 0.5, 0)
+    assert (figures.num_shared, figures.num_judgements) == (2, 10)
+    assert figures.numbers["direction"] == measure(ROWS).numbers["direction"]
+    assert figures.numbers["gold"].value == pytest.approx(2 / 3)
 
 
 def test_whoever_shared_nothing_has_no_agreement_and_no_competence() -> None:
