@@ -11,12 +11,7 @@ from annotation.services.judging import (
 )
 from annotation.services.people import NewUser, create_user, create_users, save_account
 from annotation.services.prompts import start_dialogue, write_prompt
-from annotation.services.quality import (
-    measure_axis,
-    measure_guidelines,
-    measure_quality,
-    measure_round,
-)
+from annotation.services.quality import measure_quality, measure_round
 from annotation.services.reviewing import exclude_judgement
 from annotation.services.rounds import NewVariant, close_round, open_round, publish_guidelines
 from annotation.services.sampling import (
@@ -45,8 +40,6 @@ __all__ = [
     "fail_sampling",
     "finish_dialogue",
     "flag_comparison",
-    "measure_axis",
-    "measure_guidelines",
     "measure_quality",
     "measure_round",
     "open_round",

@@ -8,10 +8,9 @@ from django.db.models import BooleanField, Count, ExpressionWrapper, F, Max, Q, 
 from django.db.models.functions import Length
 from django.utils import timezone
 
-from annotation.models import Guidelines, Judgement, QualityReport, Round
+from annotation.models import Judgement, QualityReport, Round
 from annotation.quality.measuring import JudgementRow, measure
 from annotation.scale import Side
-from records.preferences import Axis
 
 _ROWS_AT_ONCE = 2000
 
@@ -42,17 +41,6 @@ def measure_round(*, round_: Round) -> QualityReport:
     """Work out the numbers of one round."""
     rows = Judgement.objects.filter(comparison__round=round_)
     return _measure({"round_id": round_.pk}, rows)
-
-
-def measure_guidelines(*, guidelines: Guidelines) -> QualityReport:
-    """Work out the numbers of all judgements made under one version of the guidelines."""
-    rows = Judgement.objects.filter(guidelines=guidelines)
-    return _measure({"guidelines_id": guidelines.pk}, rows)
-
-
-def measure_axis(*, axis: Axis) -> QualityReport:
-    """Work out the numbers of all judgements on one axis."""
-    return _measure({"axis": axis.value}, Judgement.objects.filter(axis=axis.value))
 
 
 def _newest(*, by: str) -> dict[Any, list[int]]:

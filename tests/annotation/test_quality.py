@@ -7,12 +7,7 @@ from django.utils import timezone
 from annotation.models import Judgement, QualityReport
 from annotation.quality.measuring import Figures
 from annotation.scale import Side
-from annotation.services import (
-    measure_axis,
-    measure_guidelines,
-    measure_quality,
-    measure_round,
-)
+from annotation.services import measure_quality, measure_round
 from records.preferences import Axis, Rating
 from tests.factories import judge, make_ready_comparison, open_test_round
 
@@ -54,8 +49,9 @@ def test_guidelines_and_axis_gather_all_their_rounds() -> None:
     first = open_test_round(axis=Axis.SAFETY)
     for round_ in (first, open_test_round(axis=Axis.SAFETY), open_test_round()):
         judge(make_ready_comparison(round_=round_))
-    assert measure_axis(axis=Axis.SAFETY).num_judgements == 2
-    assert measure_guidelines(guidelines=first.guidelines).num_judgements == 1
+    measure_quality()
+    assert QualityReport.objects.get(axis=Axis.SAFETY).num_judgements == 2
+    assert QualityReport.objects.get(guidelines=first.guidelines).num_judgements == 1
 
 
 def test_only_what_has_news_is_measured_again() -> None:
