@@ -19,12 +19,16 @@ from annotation.models import (
     Dialogue,
     Draft,
     Exclusion,
+    GoldComparison,
     Guidelines,
     Judgement,
     Round,
     RoundVariant,
     Sample,
     SamplingEvent,
+    Slot,
+    SlotCursor,
+    SlotSkip,
     User,
 )
 from registry.readonly import ReadOnlyAdmin
@@ -184,3 +188,40 @@ class ExclusionAdmin(ReadOnlyAdmin):
     list_display = ("judgement", "reason", "reviewer", "created_at")
     list_filter = ("reason",)
     list_select_related = ("judgement", "reviewer")
+
+
+@admin.register(Slot)
+class SlotAdmin(ReadOnlyAdmin):
+    """Further judgements wanted of comparisons; whose they are stays behind pseudonyms."""
+
+    exclude = ("annotator", "author")
+    list_display = ("id", "comparison", "number", "kind", "state", "offered_at")
+    list_filter = ("kind", "state")
+    list_select_related = ("comparison",)
+
+
+@admin.register(SlotCursor)
+class SlotCursorAdmin(ReadOnlyAdmin):
+    """How far annotators have been through the queues."""
+
+    exclude = ("annotator",)
+    list_display = ("id", "round", "offered_at")
+    list_select_related = ("round",)
+
+
+@admin.register(SlotSkip)
+class SlotSkipAdmin(ReadOnlyAdmin):
+    """Pairs that people were asked about and passed on."""
+
+    exclude = ("annotator",)
+    list_display = ("id", "comparison", "kind", "reason", "created_at")
+    list_filter = ("reason",)
+    list_select_related = ("comparison",)
+
+
+@admin.register(GoldComparison)
+class GoldComparisonAdmin(ReadOnlyAdmin):
+    """Comparisons whose answer is known."""
+
+    list_display = ("comparison", "round", "expected_side", "expected_bin", "retired_at")
+    list_select_related = ("comparison", "round")

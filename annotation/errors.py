@@ -83,6 +83,16 @@ class AlreadyJudgedError(AnnotationError):
         super().__init__("this comparison has already been judged; go on with the next one")
 
 
+class SlotTakenError(AnnotationError):
+    """The lease of a slot has lapsed and somebody else was given it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "you were away for so long that this pair was given to somebody else; "
+            "your words are kept as a draft"
+        )
+
+
 class KeyReusedError(AnnotationError):
     """A client key came with other contents than the first time."""
 

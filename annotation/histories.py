@@ -34,7 +34,8 @@ def _exchanges_of(dialogue_ids: Collection[int]) -> dict[int, list[tuple[str, st
     exchanges: dict[int, list[tuple[str, str]]] = {}
     if not dialogue_ids:
         return exchanges
-    rows = Judgement.objects.filter(comparison__dialogue__in=dialogue_ids).order_by(
+    # The author's choice continues the dialogue, whatever others say of the pair.
+    rows = Judgement.objects.filter(comparison__dialogue__in=dialogue_ids, slot=0).order_by(
         "comparison__dialogue", "comparison__turn"
     )
     fields = ("comparison__dialogue", "comparison__prompt_text", "chosen_sample__text")

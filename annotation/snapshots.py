@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from annotation.models import Exclusion, Judgement, Round, Sample
+from annotation.models.kinds import SILENT_KINDS
 from records.dialogues import Dialogue as DialogueRecord
 from records.preferences import Axis, Preference, Rating, SafetyBin
 from records.snapshots import write_snapshot
@@ -78,26 +79,35 @@ def import_preferences(
 def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
     """Yield the preferences of `rounds` by dialogue and turn; excluded ones are left out.
 
+    Several people's judgements of one comparison are a preference each: where they agree the pair
+    weighs more, where they do not it teaches doubt, and the split by dialogue keeps them together.
+    Gold comparisons and repeats measure annotators and are left out.
+
     An excluded judgement is still history for the turns after it: its response was chosen then,
-    and the later prompts answer to it.
+    and the later prompts answer to it. What continues the dialogue is its author's choice.
     """
     # The transaction keeps the cursor on the server; one query sees one state of the rows.
     with transaction.atomic():
         texts: list[str] = []
-        dialogue_uuid = None
+        dialogue_uuid, chosen_text = None, ""
         for values in _rows_of(rounds).iterator(chunk_size=_ROWS_AT_ONCE):
             row = _Row._make(values)
             if row.dialogue_uuid != dialogue_uuid:
                 texts, dialogue_uuid = [], row.dialogue_uuid
-            texts.append(row.prompt_text)
+            del texts[2 * row.turn :]
+            prompt = DialogueRecord.from_texts(*texts, row.prompt_text)
             if not row.is_excluded:
-                yield _preference(row, DialogueRecord.from_texts(*texts))
-            texts.append(row.chosen_text)
+                yield _preference(row, prompt)
+            if row.slot == 0:
+                chosen_text = row.chosen_text
+            texts += [row.prompt_text, chosen_text]
 
 
 class _Row(NamedTuple):
     uuid: UUID
     dialogue_uuid: UUID
+    turn: int
+    slot: int
     prompt_text: str
     chosen_text: str
     rejected_text: str
@@ -119,6 +129,7 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
     )
     return (
         Judgement.objects.filter(comparison__round__in=[round_.pk for round_ in rounds])
+        .exclude(kind__in=SILENT_KINDS)
         .order_by("comparison__dialogue", "comparison__turn", "slot")
         .annotate(
             rejected_text=Subquery(rejected.values("text")),
@@ -128,6 +139,8 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
         .values_list(
             "uuid",
             "comparison__dialogue__uuid",
+            "comparison__turn",
+            "slot",
             "comparison__prompt_text",
             "chosen_sample__text",
             "rejected_text",

@@ -9,6 +9,7 @@ from django.db.models import Q
 
 from annotation.models.checks import AXIS_CHOICES, one_of
 from annotation.models.dialogues import Dialogue
+from annotation.models.kinds import JudgementKind
 from annotation.models.rounds import Guidelines, Round
 from annotation.scale import Side
 from records.preferences import Rating, SafetyBin
@@ -97,6 +98,9 @@ class Comparison(models.Model):
     holds_slot = models.BooleanField(default=True, help_text="Counted in the round's target.")
     lease_expires_at = models.DateTimeField(help_text="Until when the slot is kept for the author.")
 
+    num_slots = models.PositiveSmallIntegerField(
+        default=1, help_text="Judgements wanted so far, the author's included: numbers the next."
+    )
     is_flagged = models.BooleanField(default=False)
     flag_note = models.TextField(blank=True)
     skip_reason = models.CharField(max_length=20, choices=SkipReason, blank=True)
@@ -237,7 +241,10 @@ class Judgement(models.Model):
         Comparison, on_delete=models.PROTECT, related_name="judgements", db_index=False
     )
     slot = models.PositiveSmallIntegerField(
-        default=0, help_text="Which of the comparison's judgements this is; one is asked for."
+        default=0, help_text="Which of the comparison's judgements this is; 0 is its author's."
+    )
+    kind = models.CharField(
+        max_length=15, choices=JudgementKind, default=JudgementKind.AUTHOR, help_text="Why asked."
     )
     annotator = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -262,7 +269,21 @@ class Judgement(models.Model):
                 fields=["comparison", "slot"], name="annotation_judgement_slot_unique"
             ),
             models.UniqueConstraint(fields=["client_key"], name="annotation_judgement_key_unique"),
-            models.CheckConstraint(condition=Q(slot=0), name="annotation_judgement_one_slot"),
+            # Nobody judges a comparison twice, except as a silent repeat, and that once.
+            models.UniqueConstraint(
+                fields=["comparison", "annotator"],
+                condition=~Q(kind="repeat"),
+                name="annotation_judgement_once_each",
+            ),
+            models.UniqueConstraint(
+                fields=["comparison", "annotator"],
+                condition=Q(kind="repeat"),
+                name="annotation_judgement_repeated_once",
+            ),
+            one_of("kind", JudgementKind.values, name="annotation_judgement_kind_known"),
+            models.CheckConstraint(
+                condition=Q(slot=0) ^ ~Q(kind="author"), name="annotation_judgement_author_is_first"
+            ),
             one_of("rating", Rating, name="annotation_judgement_rating_known"),
             models.CheckConstraint(
                 condition=Q(axis="safety", safety_bin__in=[value.value for value in SafetyBin])

@@ -46,7 +46,7 @@ class RoundQuerySet(models.QuerySet["Round"]):
 class Round(models.Model):
     """One campaign of annotation on one axis.
 
-    The three counters are changed in the same transaction as the rows they count, with the bound
+    The counters are changed in the same transaction as the rows they count, with the bound
     in the WHERE clause: no round ever holds more comparisons than its target, and progress costs
     one row however many comparisons there are.
     """
@@ -67,6 +67,25 @@ class Round(models.Model):
         default=0, help_text="Comparisons judged or in somebody's hands."
     )
     num_judged = models.PositiveIntegerField(default=0)
+    overlap_share = models.FloatField(
+        default=0.0, help_text="Share of comparisons that several people judge."
+    )
+    judgements_per_comparison = models.PositiveSmallIntegerField(
+        default=1, help_text="How many people judge such a comparison in all, its author included."
+    )
+    gold_share = models.FloatField(
+        default=0.0, help_text="Share of tasks that are comparisons whose answer is known."
+    )
+    repeat_share = models.FloatField(
+        default=0.0, help_text="Share of tasks that repeat a judgement of the annotator's own."
+    )
+    repeat_after = models.PositiveIntegerField(
+        default=50, help_text="Judgements that lie between a judgement and its repeat, at least."
+    )
+    num_further = models.PositiveIntegerField(
+        default=0, help_text="Further judgements wanted: overlap and second readings."
+    )
+    num_further_judged = models.PositiveIntegerField(default=0)
     num_excluded = models.PositiveIntegerField(default=0)
     opened_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="rounds_opened"
@@ -97,6 +116,21 @@ class Round(models.Model):
                 condition=Q(num_judged__lte=F("num_reserved"))
                 & Q(num_excluded__lte=F("num_judged")),
                 name="annotation_round_counters_nested",
+            ),
+            models.CheckConstraint(
+                condition=Q(num_further_judged__lte=F("num_further")),
+                name="annotation_round_further_nested",
+            ),
+            models.CheckConstraint(
+                condition=Q(overlap_share__gte=0.0, overlap_share__lte=1.0)
+                & Q(gold_share__gte=0.0, repeat_share__gte=0.0)
+                & Q(gold_share__lte=1.0 - F("repeat_share")),
+                name="annotation_round_shares_are_shares",
+            ),
+            models.CheckConstraint(
+                condition=Q(judgements_per_comparison__gte=2)
+                | Q(judgements_per_comparison=1, overlap_share=0.0),
+                name="annotation_round_overlap_has_people",
             ),
         ]
         indexes = [

@@ -25,6 +25,24 @@ class NewVariant(NamedTuple):
     max_new_tokens: int = 64
 
 
+class Overlap(NamedTuple):
+    """Who else judges the comparisons of a round, and what measures the annotators."""
+
+    overlap_share: float = 0.0
+    """Share of comparisons that several people judge."""
+    judgements_per_comparison: int = 1
+    """How many people judge such a comparison in all, its author included."""
+    gold_share: float = 0.0
+    """Share of tasks that are comparisons whose answer is known."""
+    repeat_share: float = 0.0
+    """Share of tasks that repeat a judgement of the annotator's own."""
+    repeat_after: int = 50
+    """Judgements that lie between a judgement and its repeat, at least."""
+
+
+NO_OVERLAP = Overlap()
+
+
 def publish_guidelines(*, axis: Axis, version: str, text: str, created_by: User) -> Guidelines:
     """Publish what annotators are told; publishing the same again returns the first row.
 
@@ -51,6 +69,7 @@ def open_round(
     target_comparisons: int,
     max_turns: int,
     opened_by: User,
+    overlap: Overlap = NO_OVERLAP,
 ) -> Round:
     """Open a round: from now on annotators find it.
 
@@ -62,6 +81,7 @@ def open_round(
         target_comparisons: How many comparisons may be judged; never exceeded.
         max_turns: Comparisons in one dialogue, at most.
         opened_by: A lead.
+        overlap: Further judgements by others, gold comparisons and repeats.
 
     Raises:
         NotAllowedError: `opened_by` is no lead.
@@ -70,6 +90,7 @@ def open_round(
     require_role(opened_by, LEADS)
     _check_round(axis, guidelines, target_comparisons, max_turns)
     _check_variants(variants)
+    _check_overlap(overlap)
     try:
         with transaction.atomic():
             round_ = Round.objects.create(
@@ -79,6 +100,7 @@ def open_round(
                 target_comparisons=target_comparisons,
                 max_turns=max_turns,
                 opened_by=opened_by,
+                **overlap._asdict(),
             )
             RoundVariant.objects.bulk_create(
                 RoundVariant(round=round_, **variant._asdict()) for variant in variants
@@ -119,6 +141,26 @@ def _check_round(
         raise RoundConfigError("target_comparisons", f"{target_comparisons} is below 1")
     if not 1 <= max_turns <= 100:
         raise RoundConfigError("max_turns", f"{max_turns} is not between 1 and 100")
+
+
+def _check_overlap(overlap: Overlap) -> None:
+    for name in ("overlap_share", "gold_share", "repeat_share"):
+        share = getattr(overlap, name)
+        if not 0.0 <= share <= 1.0:
+            raise RoundConfigError(name, f"{share} is not between 0 and 1")
+    if overlap.gold_share + overlap.repeat_share > 1.0:
+        raise RoundConfigError("repeat_share", "gold and repeats together are more than all tasks")
+    if not 1 <= overlap.judgements_per_comparison <= 20:
+        raise RoundConfigError(
+            "judgements_per_comparison",
+            f"{overlap.judgements_per_comparison} is not between 1 and 20",
+        )
+    if overlap.overlap_share and overlap.judgements_per_comparison < 2:
+        raise RoundConfigError(
+            "judgements_per_comparison", "comparisons that several people judge need at least 2"
+        )
+    if overlap.repeat_after < 1:
+        raise RoundConfigError("repeat_after", f"{overlap.repeat_after} is below 1")
 
 
 def _check_variants(variants: Sequence[NewVariant]) -> None:

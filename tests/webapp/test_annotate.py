@@ -478,7 +478,7 @@ def test_after_the_last_turn_the_next_dialogue_is_one_key_away(
     )
     page = response.content.decode()
     assert "Dialogue finished" in page
-    assert "Start the next dialogue" in page
+    assert "Next task" in page
     assert "autofocus" in page
 
 

@@ -11,6 +11,7 @@ from annotation.models import Comparison
 from annotation.scale import STEPS, Side, safety_bin_for
 from annotation.selectors import PairView
 from annotation.services.prompts import MAX_PROMPT_CHARACTERS
+from annotation.services.verdicts import MAX_ACTIVE_SECONDS
 from records.preferences import Axis, Rating
 
 SIDE_LETTERS = {Side.LEFT: "A", Side.RIGHT: "B"}
@@ -160,6 +161,13 @@ class JudgementForm(forms.Form):
             self.add_error("safe", str(error))
         return data
 
+    def verdict(self) -> dict[str, Any]:
+        """Return what a valid form says, by the names of `services.submit_comparison`."""
+        data = self.cleaned_data
+        names = ("chosen_sample_id", "rating", "safety_bin", "client_key")
+        seconds = min(data["active_seconds"] or 0.0, MAX_ACTIVE_SECONDS)
+        return {**{name: data[name] for name in names}, "active_seconds": seconds}
+
 
 class SkipForm(forms.Form):
     """Why a pair is passed on."""
@@ -191,11 +199,12 @@ class DraftForm(forms.Form):
 
     dialogue = forms.IntegerField(required=False)
     comparison = forms.IntegerField(required=False)
+    slot = forms.IntegerField(required=False)
 
     def clean(self) -> dict[str, Any]:
-        """A draft belongs to one of the two."""
+        """A draft belongs to one of the three."""
         data: dict[str, Any] = super().clean() or self.cleaned_data
-        if (data.get("dialogue") is None) == (data.get("comparison") is None):
+        if sum(value is not None for value in data.values()) != 1:
             raise ValidationError("A draft belongs to a dialogue or to a comparison.")
         return data
 
