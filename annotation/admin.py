@@ -18,10 +18,12 @@ from annotation.models import (
     Comparison,
     Dialogue,
     Draft,
+    Edit,
     Exclusion,
     GoldComparison,
     Guidelines,
     Judgement,
+    PromptBand,
     Round,
     RoundVariant,
     Sample,
@@ -225,3 +227,19 @@ class GoldComparisonAdmin(ReadOnlyAdmin):
 
     list_display = ("comparison", "round", "expected_side", "expected_bin", "retired_at")
     list_select_related = ("comparison", "round")
+
+
+@admin.register(Edit)
+class EditAdmin(ReadOnlyAdmin):
+    """Responses that annotators made better."""
+
+    list_display = ("judgement", "created_at")
+    list_select_related = ("judgement",)
+
+
+@admin.register(PromptBand)
+class PromptBandAdmin(ReadOnlyAdmin):
+    """What finds prompts that are nearly the same."""
+
+    list_display = ("id", "comparison", "value")
+    list_select_related = ("comparison",)

@@ -6,12 +6,23 @@ from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
 from django.db.models import Count, Exists, F, Model, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotation.access import ANNOTATORS, LEADS, REVIEWERS, require_role
 from annotation.errors import NotFoundError
 from annotation.histories import prompt_of
-from annotation.models import Comparison, Dialogue, Draft, Judgement, Round, Slot, User
+from annotation.likeness import NEAR_DUPLICATE, bands_of, likeness
+from annotation.models import (
+    Comparison,
+    Dialogue,
+    Draft,
+    Judgement,
+    PromptBand,
+    Round,
+    Slot,
+    User,
+)
 from annotation.models.kinds import COUNTED_KINDS
 from annotation.scale import Side
 from annotation.slots import next_free_at
@@ -196,6 +207,25 @@ def draft_fields(
     return dict(draft.fields) if draft else {}
 
 
+def near_duplicate_of(
+    round_: Round, text: str, *, besides: Dialogue | None = None
+) -> Comparison | None:
+    """Return an earlier first prompt of the round that asks nearly the same; None if none does.
+
+    Those of the dialogue `besides` do not count: a prompt may be written again after a failure.
+    Looks at a bounded number of candidates, however many prompts there are.
+    """
+    bands = PromptBand.objects.filter(round=round_, value__in=bands_of(text))
+    candidates = {band.comparison for band in bands.select_related("comparison__dialogue")[:40]}
+    ranked = [
+        (likeness(text, item.prompt_text), -item.pk, item)
+        for item in candidates
+        if item.dialogue != besides
+    ]
+    best = max(ranked, default=None, key=lambda row: row[:2])
+    return best[2] if best is not None and best[0] >= NEAR_DUPLICATE else None
+
+
 def open_rounds() -> QuerySet[Round]:
     """Return the rounds that take work, the oldest first."""
     return Round.objects.open().select_related("guidelines").order_by("opened_at", "pk")
@@ -211,6 +241,7 @@ def ready_pair(annotator: User) -> Comparison | None:
     """Return the oldest pair of an annotator's own that is ready to be judged."""
     ready = Comparison.objects.filter(
         state=Comparison.State.READY,
+        ready_at__lte=Now(),
         turn=F("dialogue__num_turns"),
         dialogue__annotator=annotator,
         dialogue__state=Dialogue.State.OPEN,
@@ -310,7 +341,7 @@ def _open_dialogues(annotator: User) -> Iterable[tuple[Dialogue, Comparison | No
 def _work_in(dialogue: Dialogue, last: Comparison | None) -> Work:
     if last is not None:
         last.dialogue, last.round = dialogue, dialogue.round
-        if last.state == Comparison.State.READY:
+        if last.is_shown:
             return Work(WorkKind.JUDGE, dialogue.round, dialogue, last)
         if last.is_live:
             return Work(WorkKind.WAIT, dialogue.round, dialogue, last)

@@ -2,10 +2,11 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
@@ -20,6 +21,8 @@ from registry.models import Snapshot
 from registry.paths import data_dir
 from registry.services import register_snapshot
 
+EDITED_BY_A_PERSON = "edited by a person"
+"""Stands for a policy where the better response was written by an annotator."""
 _ROWS_AT_ONCE = 1000
 
 
@@ -83,6 +86,9 @@ def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
     weighs more, where they do not it teaches doubt, and the split by dialogue keeps them together.
     Gold comparisons and repeats measure annotators and are left out.
 
+    A response that an annotator made better stands above both: edited over chosen, and chosen over
+    rejected, are two preferences; that of edited over rejected follows and is left out.
+
     An excluded judgement is still history for the turns after it: its response was chosen then,
     and the later prompts answer to it. What continues the dialogue is its author's choice.
     """
@@ -95,11 +101,11 @@ def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
             if row.dialogue_uuid != dialogue_uuid:
                 texts, dialogue_uuid = [], row.dialogue_uuid
             del texts[2 * row.turn :]
-            prompt = DialogueRecord.from_texts(*texts, row.prompt_text)
+            prompt = DialogueRecord.from_texts(*texts, row.prompt_text, system=row.system_prompt)
             if not row.is_excluded:
-                yield _preference(row, prompt)
+                yield from _preferences(row, prompt)
             if row.slot == 0:
-                chosen_text = row.chosen_text
+                chosen_text = row.chosen_text if row.edited_text is None else row.edited_text
             texts += [row.prompt_text, chosen_text]
 
 
@@ -108,7 +114,9 @@ class _Row(NamedTuple):
     dialogue_uuid: UUID
     turn: int
     slot: int
+    system_prompt: str
     prompt_text: str
+    edited_text: str | None
     chosen_text: str
     rejected_text: str
     axis: str
@@ -141,7 +149,9 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
             "comparison__dialogue__uuid",
             "comparison__turn",
             "slot",
+            "comparison__round__system_prompt",
             "comparison__prompt_text",
+            "edit__text",
             "chosen_sample__text",
             "rejected_text",
             "axis",
@@ -155,6 +165,26 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
             "created_at",
             "is_excluded",
         )
+    )
+
+
+def _preferences(row: _Row, prompt: DialogueRecord) -> Iterator[Preference]:
+    """Yield what one judgement says: chosen over rejected, and its edit over chosen."""
+    preference = _preference(row, prompt)
+    yield preference
+    if row.edited_text is None:
+        return
+    is_chosen_safe = preference.safety_bin in (SafetyBin.CHOSEN_SAFE, SafetyBin.BOTH_SAFE)
+    yield replace(
+        preference,
+        preference_id=str(uuid5(row.uuid, "edit")),
+        chosen=row.edited_text,
+        rejected=row.chosen_text,
+        # Nobody was asked by how much the edit is better, or whether it is safe.
+        rating=None,
+        safety_bin=SafetyBin.BOTH_SAFE if is_chosen_safe else None,
+        chosen_policy=EDITED_BY_A_PERSON,
+        rejected_policy=row.chosen_policy,
     )
 
 

@@ -90,6 +90,7 @@ def open_test_round(
     max_turns: int = 3,
     lead: User | None = None,
     overlap: annotation.Overlap = annotation.NO_OVERLAP,
+    guidance: annotation.Guidance = annotation.NO_GUIDANCE,
 ) -> Round:
     """Return an open round that two policy versions answer in."""
     lead = lead or make_lead()
@@ -103,6 +104,7 @@ def open_test_round(
         max_turns=max_turns,
         opened_by=lead,
         overlap=overlap,
+        guidance=guidance,
     )
 
 

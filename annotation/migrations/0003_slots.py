@@ -14,6 +14,19 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name="Edit",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("text", models.TextField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+            ],
+        ),
+        migrations.CreateModel(
             name="GoldComparison",
             fields=[
                 (
@@ -47,6 +60,18 @@ class Migration(migrations.Migration):
                     "retired_at",
                     models.DateTimeField(blank=True, help_text="No longer served.", null=True),
                 ),
+            ],
+        ),
+        migrations.CreateModel(
+            name="PromptBand",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("value", models.BigIntegerField()),
             ],
         ),
         migrations.CreateModel(
@@ -156,6 +181,10 @@ class Migration(migrations.Migration):
             model_name="judgement",
             name="annotation_judgement_one_slot",
         ),
+        migrations.RemoveConstraint(
+            model_name="round",
+            name="annotation_round_targets_positive",
+        ),
         migrations.AddField(
             model_name="comparison",
             name="num_slots",
@@ -181,6 +210,30 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddField(
+            model_name="judgement",
+            name="neither_note",
+            field=models.TextField(blank=True),
+        ),
+        migrations.AddField(
+            model_name="judgement",
+            name="neither_reasons",
+            field=models.JSONField(
+                blank=True,
+                default=list,
+                help_text="Why neither response is acceptable; empty if one is.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="round",
+            name="bad_examples",
+            field=models.TextField(blank=True, help_text="Bad first prompts, one a line."),
+        ),
+        migrations.AddField(
+            model_name="round",
+            name="goal",
+            field=models.TextField(blank=True, help_text="What a dialogue should try to achieve."),
+        ),
+        migrations.AddField(
             model_name="round",
             name="gold_share",
             field=models.FloatField(
@@ -189,10 +242,22 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="round",
+            name="good_examples",
+            field=models.TextField(blank=True, help_text="Good first prompts, one a line."),
+        ),
+        migrations.AddField(
+            model_name="round",
             name="judgements_per_comparison",
             field=models.PositiveSmallIntegerField(
                 default=1,
                 help_text="How many people judge such a comparison in all, its author included.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="round",
+            name="min_turns",
+            field=models.PositiveSmallIntegerField(
+                default=1, help_text="Before a dialogue may end, unless its pair is passed on."
             ),
         ),
         migrations.AddField(
@@ -230,12 +295,46 @@ class Migration(migrations.Migration):
                 help_text="Share of tasks that repeat a judgement of the annotator's own.",
             ),
         ),
+        migrations.AddField(
+            model_name="round",
+            name="system_prompt",
+            field=models.TextField(blank=True, help_text="What both policies are told first."),
+        ),
+        migrations.AddField(
+            model_name="round",
+            name="topic",
+            field=models.CharField(blank=True, help_text="What to write about.", max_length=200),
+        ),
+        migrations.AlterField(
+            model_name="comparison",
+            name="ready_at",
+            field=models.DateTimeField(
+                blank=True,
+                help_text="From when its pair is shown: quick pairs wait a little.",
+                null=True,
+            ),
+        ),
         migrations.AlterField(
             model_name="judgement",
             name="slot",
             field=models.PositiveSmallIntegerField(
                 default=0,
                 help_text="Which of the comparison's judgements this is; 0 is its author's.",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="samplingevent",
+            name="reason",
+            field=models.CharField(
+                choices=[
+                    ("empty", "Empty"),
+                    ("identical", "Identical"),
+                    ("near_identical", "Near Identical"),
+                    ("truncated", "Truncated"),
+                    ("names_itself", "Names Itself"),
+                    ("error", "Error"),
+                ],
+                max_length=14,
             ),
         ),
         migrations.AddConstraint(
@@ -275,6 +374,18 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="round",
             constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("max_turns__gte", 1),
+                    ("target_comparisons__gte", 1),
+                    ("min_turns__gte", 1),
+                    ("min_turns__lte", models.F("max_turns")),
+                ),
+                name="annotation_round_targets_positive",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="round",
+            constraint=models.CheckConstraint(
                 condition=models.Q(("num_further_judged__lte", models.F("num_further"))),
                 name="annotation_round_further_nested",
             ),
@@ -306,6 +417,15 @@ class Migration(migrations.Migration):
                     _connector="OR",
                 ),
                 name="annotation_round_overlap_has_people",
+            ),
+        ),
+        migrations.AddField(
+            model_name="edit",
+            name="judgement",
+            field=models.OneToOneField(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="edit",
+                to="annotation.judgement",
             ),
         ),
         migrations.AddField(
@@ -344,6 +464,26 @@ class Migration(migrations.Migration):
                 db_index=False,
                 on_delete=django.db.models.deletion.PROTECT,
                 related_name="golds",
+                to="annotation.round",
+            ),
+        ),
+        migrations.AddField(
+            model_name="promptband",
+            name="comparison",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="bands",
+                to="annotation.comparison",
+            ),
+        ),
+        migrations.AddField(
+            model_name="promptband",
+            name="round",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
                 to="annotation.round",
             ),
         ),
@@ -431,6 +571,12 @@ class Migration(migrations.Migration):
                 to="annotation.comparison",
             ),
         ),
+        migrations.AddConstraint(
+            model_name="edit",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("text", ""), _negated=True), name="annotation_edit_not_empty"
+            ),
+        ),
         migrations.AddIndex(
             model_name="goldcomparison",
             index=models.Index(
@@ -453,6 +599,10 @@ class Migration(migrations.Migration):
                 ),
                 name="annotation_gold_bin_known",
             ),
+        ),
+        migrations.AddIndex(
+            model_name="promptband",
+            index=models.Index(fields=["round", "value"], name="annotation_band_lookup"),
         ),
         migrations.AddIndex(
             model_name="slot",

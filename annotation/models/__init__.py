@@ -9,8 +9,10 @@ from annotation.models.comparisons import (
     SamplingEvent,
 )
 from annotation.models.dialogues import Dialogue
-from annotation.models.kinds import JudgementKind
+from annotation.models.edits import Edit
+from annotation.models.kinds import JudgementKind, UnacceptableReason
 from annotation.models.people import User
+from annotation.models.prompts import PromptBand
 from annotation.models.rounds import Guidelines, Round, RoundVariant
 from annotation.models.slots import GoldComparison, Slot, SlotCursor, SlotSkip
 
@@ -18,11 +20,13 @@ __all__ = [
     "Comparison",
     "Dialogue",
     "Draft",
+    "Edit",
     "Exclusion",
     "GoldComparison",
     "Guidelines",
     "Judgement",
     "JudgementKind",
+    "PromptBand",
     "Round",
     "RoundVariant",
     "Sample",
@@ -30,5 +34,6 @@ __all__ = [
     "Slot",
     "SlotCursor",
     "SlotSkip",
+    "UnacceptableReason",
     "User",
 ]

@@ -6,6 +6,7 @@ import uuid
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from annotation.models.checks import AXIS_CHOICES, one_of
 from annotation.models.dialogues import Dialogue
@@ -107,7 +108,9 @@ class Comparison(models.Model):
     skip_note = models.TextField(blank=True)
     error = models.TextField(blank=True, help_text="Why no pair of responses came about.")
     created_at = models.DateTimeField(auto_now_add=True)
-    ready_at = models.DateTimeField(null=True, blank=True)
+    ready_at = models.DateTimeField(
+        null=True, blank=True, help_text="From when its pair is shown: quick pairs wait a little."
+    )
 
     objects = models.Manager.from_queryset(ComparisonQuerySet)()
 
@@ -169,6 +172,15 @@ class Comparison(models.Model):
         return f"comparison {self.pk}"
 
     @property
+    def is_shown(self) -> bool:
+        """Whether its pair stands before its author: ready, and not sooner than any other."""
+        return (
+            self.state == self.State.READY
+            and self.ready_at is not None
+            and self.ready_at <= timezone.now()
+        )
+
+    @property
     def is_live(self) -> bool:
         """Whether it is neither judged nor given up."""
         return self.state in self.LIVE_STATES
@@ -215,13 +227,16 @@ class SamplingEvent(models.Model):
 
         EMPTY = "empty"
         IDENTICAL = "identical"
+        NEAR_IDENTICAL = "near_identical"
+        TRUNCATED = "truncated"
+        NAMES_ITSELF = "names_itself"
         ERROR = "error"
 
     comparison = models.ForeignKey(
         Comparison, on_delete=models.PROTECT, related_name="sampling_events"
     )
     attempt = models.PositiveSmallIntegerField()
-    reason = models.CharField(max_length=10, choices=Reason)
+    reason = models.CharField(max_length=14, choices=Reason)
     detail = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -260,6 +275,10 @@ class Judgement(models.Model):
     guidelines = models.ForeignKey(Guidelines, on_delete=models.PROTECT, related_name="judgements")
     client_key = models.UUIDField(help_text="Sent by the form: a repeat finds the first result.")
     active_seconds = models.FloatField(help_text="Time the page was in front and used.")
+    neither_reasons = models.JSONField(
+        default=list, blank=True, help_text="Why neither response is acceptable; empty if one is."
+    )
+    neither_note = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

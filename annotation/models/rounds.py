@@ -63,6 +63,14 @@ class Round(models.Model):
     guidelines = models.ForeignKey(Guidelines, on_delete=models.PROTECT, related_name="rounds")
     target_comparisons = models.PositiveIntegerField()
     max_turns = models.PositiveSmallIntegerField(help_text="Comparisons in one dialogue, at most.")
+    min_turns = models.PositiveSmallIntegerField(
+        default=1, help_text="Before a dialogue may end, unless its pair is passed on."
+    )
+    system_prompt = models.TextField(blank=True, help_text="What both policies are told first.")
+    topic = models.CharField(max_length=200, blank=True, help_text="What to write about.")
+    goal = models.TextField(blank=True, help_text="What a dialogue should try to achieve.")
+    good_examples = models.TextField(blank=True, help_text="Good first prompts, one a line.")
+    bad_examples = models.TextField(blank=True, help_text="Bad first prompts, one a line.")
     num_reserved = models.PositiveIntegerField(
         default=0, help_text="Comparisons judged or in somebody's hands."
     )
@@ -105,7 +113,8 @@ class Round(models.Model):
                 name="annotation_round_closed_has_time",
             ),
             models.CheckConstraint(
-                condition=Q(target_comparisons__gte=1, max_turns__gte=1),
+                condition=Q(target_comparisons__gte=1, max_turns__gte=1)
+                & Q(min_turns__gte=1, min_turns__lte=F("max_turns")),
                 name="annotation_round_targets_positive",
             ),
             models.CheckConstraint(

@@ -14,7 +14,9 @@ from annotation.services.people import NewUser, create_user, create_users, save_
 from annotation.services.prompts import start_dialogue, write_prompt
 from annotation.services.reviewing import exclude_judgement
 from annotation.services.rounds import (
+    NO_GUIDANCE,
     NO_OVERLAP,
+    Guidance,
     NewVariant,
     Overlap,
     close_round,
@@ -41,7 +43,9 @@ from annotation.services.slots import (
 )
 
 __all__ = [
+    "NO_GUIDANCE",
     "NO_OVERLAP",
+    "Guidance",
     "NewSample",
     "NewUser",
     "NewVariant",

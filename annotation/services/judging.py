@@ -1,6 +1,7 @@
 """Judging: one atomic, idempotent write per comparison; passing on, flags, heartbeats."""
 
 import uuid
+from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -12,11 +13,18 @@ from annotation.errors import (
     JudgementError,
     NotFoundError,
     StateError,
+    TooFewTurnsError,
 )
+from annotation.histories import may_finish
 from annotation.models import Comparison, Dialogue, Judgement, Round, User
 from annotation.queue import release_lapsed
 from annotation.scale import Side
-from annotation.services.verdicts import Verdict, judgement_from, repeated_judgement
+from annotation.services.verdicts import (
+    Verdict,
+    judgement_from,
+    repeated_judgement,
+    store_judgement,
+)
 from annotation.slots import (
     give_back_slot,
     lease_until,
@@ -35,6 +43,9 @@ def submit_comparison(
     safety_bin: str | None,
     client_key: uuid.UUID,
     active_seconds: float,
+    neither_reasons: Sequence[str] = (),
+    neither_note: str = "",
+    edited_text: str = "",
 ) -> Judgement:
     """Store a judgement: which response is better, by how much, and in a safety round the bin.
 
@@ -50,6 +61,9 @@ def submit_comparison(
             with an explanation; None or empty in a helpfulness round.
         client_key: Made by the form that is submitted.
         active_seconds: Time the page was in front and used.
+        neither_reasons: Why neither response is acceptable; the choice stands all the same.
+        neither_note: Anything the annotator adds to that.
+        edited_text: The chosen response made better: ranked above both, it continues the dialogue.
 
     Raises:
         NotFoundError: The comparison is not this annotator's.
@@ -60,7 +74,16 @@ def submit_comparison(
         RoundFullError: The lease has lapsed and others took the last slot.
     """
     require_role(annotator, ANNOTATORS)
-    verdict = Verdict(chosen_sample_id, rating, safety_bin, client_key, active_seconds)
+    verdict = Verdict(
+        chosen_sample_id=chosen_sample_id,
+        rating=rating,
+        safety_bin=safety_bin,
+        client_key=client_key,
+        active_seconds=active_seconds,
+        neither_reasons=neither_reasons,
+        neither_note=neither_note,
+        edited_text=edited_text,
+    )
     try:
         with transaction.atomic():
             locked = _lock_own(annotator, comparison)
@@ -74,7 +97,7 @@ def submit_comparison(
                 annotator=locked.dialogue.annotator,
                 sides={sample.pk: Side(sample.side) for sample in locked.samples.all()},
             )
-            judgement.save(force_insert=True)
+            store_judgement(judgement, verdict)
             _settle(locked)
     except (AlreadyJudgedError, IntegrityError):
         # The same form again; if at the same time, it has waited for the first one's lock.
@@ -147,24 +170,31 @@ def beat_comparison(*, annotator: User, comparison: Comparison) -> bool:
     return live.update(lease_expires_at=lease_until()) == 1
 
 
-def finish_dialogue(*, annotator: User, dialogue: Dialogue) -> Dialogue:
+def finish_dialogue(*, annotator: User, dialogue: Dialogue, reason: str = "") -> Dialogue:
     """End a dialogue before it has all its turns; a pair not judged yet is passed on. Idempotent.
+
+    It may end once it has the round's fewest turns, when nothing was written, when its last prompt
+    was passed on or came to nothing, when the round takes no more, or for a stated `reason`.
 
     Raises:
         NotFoundError: The dialogue is not this annotator's.
+        TooFewTurnsError: It may not end yet.
     """
     require_role(annotator, ANNOTATORS)
     if dialogue.annotator_id != annotator.pk:
         raise NotFoundError("dialogue", dialogue.pk)
     with transaction.atomic():
-        locked = Dialogue.objects.select_for_update(no_key=True).get(pk=dialogue.pk)
+        dialogues = Dialogue.objects.select_related("round")
+        locked = dialogues.select_for_update(of=("self",), no_key=True).get(pk=dialogue.pk)
         if not locked.is_open:
             return locked
+        if not reason and not may_finish(locked):
+            raise TooFewTurnsError(locked.num_turns, locked.round.min_turns)
         for comparison in Comparison.objects.live().filter(dialogue=locked):
             skip_comparison(
                 annotator=annotator,
                 comparison=comparison,
-                reason=Comparison.SkipReason.OTHER,
+                reason=reason or Comparison.SkipReason.OTHER,
                 note="dialogue ended",
             )
         Dialogue.objects.filter(pk=locked.pk).update(

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from annotation.access import LEADS, require_role
 from annotation.errors import RoundConfigError
 from annotation.models import Comparison, Dialogue, Guidelines, Round, RoundVariant, User
+from annotation.services.texts import problem_of
 from records.preferences import Axis
 from registry.models import PolicyVersion
 
@@ -43,6 +44,23 @@ class Overlap(NamedTuple):
 NO_OVERLAP = Overlap()
 
 
+class Guidance(NamedTuple):
+    """What annotators are told while they write, and what the policies are told first."""
+
+    min_turns: int = 1
+    """Turns before a dialogue may end, unless its pair is passed on."""
+    system_prompt: str = ""
+    topic: str = ""
+    goal: str = ""
+    good_examples: str = ""
+    """Good first prompts, one a line."""
+    bad_examples: str = ""
+    """Bad first prompts, one a line."""
+
+
+NO_GUIDANCE = Guidance()
+
+
 def publish_guidelines(*, axis: Axis, version: str, text: str, created_by: User) -> Guidelines:
     """Publish what annotators are told; publishing the same again returns the first row.
 
@@ -70,6 +88,7 @@ def open_round(
     max_turns: int,
     opened_by: User,
     overlap: Overlap = NO_OVERLAP,
+    guidance: Guidance = NO_GUIDANCE,
 ) -> Round:
     """Open a round: from now on annotators find it.
 
@@ -82,6 +101,7 @@ def open_round(
         max_turns: Comparisons in one dialogue, at most.
         opened_by: A lead.
         overlap: Further judgements by others, gold comparisons and repeats.
+        guidance: System prompt, fewest turns, topic, goal and examples.
 
     Raises:
         NotAllowedError: `opened_by` is no lead.
@@ -91,6 +111,7 @@ def open_round(
     _check_round(axis, guidelines, target_comparisons, max_turns)
     _check_variants(variants)
     _check_overlap(overlap)
+    _check_guidance(guidance, max_turns)
     try:
         with transaction.atomic():
             round_ = Round.objects.create(
@@ -101,6 +122,7 @@ def open_round(
                 max_turns=max_turns,
                 opened_by=opened_by,
                 **overlap._asdict(),
+                **guidance._asdict(),
             )
             RoundVariant.objects.bulk_create(
                 RoundVariant(round=round_, **variant._asdict()) for variant in variants
@@ -161,6 +183,19 @@ def _check_overlap(overlap: Overlap) -> None:
         )
     if overlap.repeat_after < 1:
         raise RoundConfigError("repeat_after", f"{overlap.repeat_after} is below 1")
+
+
+def _check_guidance(guidance: Guidance, max_turns: int) -> None:
+    if not 1 <= guidance.min_turns <= max_turns:
+        raise RoundConfigError(
+            "min_turns", f"{guidance.min_turns} is not between 1 and {max_turns}"
+        )
+    if len(guidance.topic) > 200:
+        raise RoundConfigError("topic", f"{len(guidance.topic)} characters are more than 200")
+    for name in ("system_prompt", "goal", "good_examples", "bad_examples"):
+        problem = problem_of(getattr(guidance, name), "this text")
+        if problem is not None:
+            raise RoundConfigError(name, problem)
 
 
 def _check_variants(variants: Sequence[NewVariant]) -> None:

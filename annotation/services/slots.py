@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -28,7 +29,12 @@ from annotation.models import (
 from annotation.queue import claim_next, fill_slot
 from annotation.scale import Side
 from annotation.selectors import Work, WorkKind, held_slot, ready_pair, work_for
-from annotation.services.verdicts import Verdict, judgement_from, repeated_judgement
+from annotation.services.verdicts import (
+    Verdict,
+    judgement_from,
+    repeated_judgement,
+    store_judgement,
+)
 from annotation.slots import lease_until, number_slots
 
 _chance = random.SystemRandom()
@@ -73,6 +79,9 @@ def submit_slot(
     safety_bin: str | None,
     client_key: uuid.UUID,
     active_seconds: float,
+    neither_reasons: Sequence[str] = (),
+    neither_note: str = "",
+    edited_text: str = "",
 ) -> Judgement:
     """Store a further judgement of a comparison: as `submit_comparison`, for a slot.
 
@@ -80,14 +89,22 @@ def submit_slot(
     lapsed is accepted while it, or another one of the same comparison, is free.
 
     Raises:
-        NotFoundError: The slot was never this annotator's.
         ContradictionError: An unsafe response is preferred to a safe one.
         JudgementError: Another value does not fit; names the field.
         AlreadyJudgedError: They have judged it with another client key.
         SlotTakenError: The lease has lapsed and others judged it or are about to.
     """
     require_role(annotator, ANNOTATORS)
-    verdict = Verdict(chosen_sample_id, rating, safety_bin, client_key, active_seconds)
+    verdict = Verdict(
+        chosen_sample_id=chosen_sample_id,
+        rating=rating,
+        safety_bin=safety_bin,
+        client_key=client_key,
+        active_seconds=active_seconds,
+        neither_reasons=neither_reasons,
+        neither_note=neither_note,
+        edited_text=edited_text,
+    )
     sides = _sides_of(slot)
     for target in (slot, None):
         target = target or _another_slot(slot)
@@ -101,7 +118,7 @@ def submit_slot(
             slot=target.number,
             kind=JudgementKind(target.kind),
         )
-        if _fill(target, judgement, annotator):
+        if _fill(target, judgement, verdict, annotator):
             return judgement
         # The same form again; if at the same time, it has waited for the first one.
         repeated = repeated_judgement(client_key, annotator, slot.comparison_id)
@@ -277,11 +294,11 @@ def _repeat_for(annotator: User, round_: Round) -> int | None:
     return _chance.choice(sorted(candidates)) if candidates else None
 
 
-def _fill(slot: Slot, judgement: Judgement, annotator: User) -> bool:
+def _fill(slot: Slot, judgement: Judgement, verdict: Verdict, annotator: User) -> bool:
     """Store the judgement and settle its slot; False, and nothing stored, if others have it."""
     try:
         with transaction.atomic():
-            judgement.save(force_insert=True)
+            store_judgement(judgement, verdict)
             if not fill_slot(slot, annotator):
                 raise _TakenError
     except (IntegrityError, _TakenError):

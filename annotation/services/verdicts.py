@@ -1,12 +1,20 @@
 """What an annotator says of a pair, checked and made into a judgement, whoever wrote the prompt."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from annotation.errors import JudgementError, KeyReusedError
-from annotation.models import Comparison, Judgement, JudgementKind, User
+from annotation.models import (
+    Comparison,
+    Edit,
+    Judgement,
+    JudgementKind,
+    UnacceptableReason,
+    User,
+)
 from annotation.scale import Side, safety_bin_named
+from annotation.services.texts import problem_of
 from records.preferences import Axis, Rating
 
 MAX_ACTIVE_SECONDS = 24 * 3600.0
@@ -20,6 +28,9 @@ class Verdict(NamedTuple):
     safety_bin: str | None
     client_key: uuid.UUID
     active_seconds: float
+    neither_reasons: Sequence[str] = ()
+    neither_note: str = ""
+    edited_text: str = ""
 
 
 def judgement_from(
@@ -43,6 +54,10 @@ def judgement_from(
         raise JudgementError("rating", f"{verdict.rating!r} is not one of {', '.join(Rating)}")
     if not 0.0 <= verdict.active_seconds <= MAX_ACTIVE_SECONDS:
         raise JudgementError("active_seconds", f"{verdict.active_seconds} is not within a day")
+    unknown = set(verdict.neither_reasons) - set(UnacceptableReason.values)
+    if unknown:
+        reasons = ", ".join(UnacceptableReason.values)
+        raise JudgementError("neither_reasons", f"{sorted(unknown)} are not among {reasons}")
     round_ = comparison.round
     return Judgement(
         comparison=comparison,
@@ -57,7 +72,29 @@ def judgement_from(
         guidelines_id=round_.guidelines_id,
         client_key=verdict.client_key,
         active_seconds=verdict.active_seconds,
+        neither_reasons=sorted(set(verdict.neither_reasons)),
+        neither_note=verdict.neither_note,
     )
+
+
+def store_judgement(judgement: Judgement, verdict: Verdict) -> None:
+    """Store a judgement and, where its annotator wrote a better response, that one above both.
+
+    Raises:
+        JudgementError: The text cannot be used, or is the chosen response unchanged.
+    """
+    text = verdict.edited_text.strip()
+    if text:
+        problem = problem_of(text, "a response")
+        if problem is not None:
+            raise JudgementError("edited_text", problem)
+        if text in {sample.text.strip() for sample in judgement.comparison.samples.all()}:
+            raise JudgementError(
+                "edited_text", "this is a response as it was shown; change it, or leave it empty"
+            )
+    judgement.save(force_insert=True)
+    if text:
+        Edit.objects.create(judgement=judgement, text=text)
 
 
 def checked_bin(axis: Axis, safety_bin: str | None) -> str:

@@ -313,7 +313,8 @@ def test_a_response_is_shown_as_text_and_never_run(
     page = page_of(annotator_client, comparison.dialogue)
     assert "<script>alert" not in page
     assert "<img" not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    # The prompt, the response, and the response once more as what an edit begins with.
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3
 
 
 @pytest.mark.parametrize(

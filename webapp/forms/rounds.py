@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.forms import BaseFormSet, formset_factory
 
 from annotation.models import Guidelines
-from annotation.services import NewVariant, Overlap
+from annotation.services import Guidance, NewVariant, Overlap
 from records.preferences import Axis
 from registry.models import PolicyVersion
 from registry.selectors import latest_policies
@@ -56,6 +56,38 @@ class RoundForm(forms.Form):
         initial=4,
         help_text="Comparisons in one dialogue, at most.",
     )
+    min_turns = forms.IntegerField(
+        label="Turns before it may end",
+        min_value=1,
+        max_value=100,
+        initial=1,
+        help_text="A pair that is passed on may end a dialogue sooner.",
+    )
+    system_prompt = forms.CharField(
+        required=False,
+        max_length=20_000,
+        help_text="What both policies are told before each dialogue; annotators can read it.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+    topic = forms.CharField(required=False, max_length=200, help_text="What to write about.")
+    goal = forms.CharField(
+        required=False,
+        max_length=2000,
+        help_text="What a dialogue should try to achieve.",
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )
+    good_examples = forms.CharField(
+        required=False,
+        max_length=5000,
+        help_text="Good first messages, one a line; shown while writing.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+    bad_examples = forms.CharField(
+        required=False,
+        max_length=5000,
+        help_text="Bad first messages, one a line.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
     overlap_share = forms.FloatField(
         label="Share judged by several",
         min_value=0,
@@ -95,7 +127,8 @@ class RoundForm(forms.Form):
         """Return what a valid form says, by the names of `services.open_round`."""
         values = {**self.cleaned_data, "axis": Axis(self.cleaned_data["axis"])}
         overlap = Overlap(**{name: values.pop(name) for name in Overlap._fields})
-        return {**values, "overlap": overlap}
+        guidance = Guidance(**{name: values.pop(name) for name in Guidance._fields})
+        return {**values, "overlap": overlap, "guidance": guidance}
 
     def clean(self) -> dict[str, Any]:
         """Guidelines and round are about the same axis."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from django.urls import reverse
 from django.utils import timezone
 
-from annotation.histories import history_of
+from annotation.histories import history_of, may_finish
 from annotation.models import Comparison, Dialogue, Round, Slot, User
 from annotation.selectors import (
     NothingReason,
@@ -67,6 +67,8 @@ class Task:
     pair: PairView | None = None
     reason: NothingReason | None = None
     next_free_at: datetime | None = None
+    may_finish: bool = False
+    """Whether its author may end the dialogue now."""
     slot: Slot | None = None
     """Set where somebody else wrote the prompt; why it is asked is not shown."""
 
@@ -137,7 +139,7 @@ class OpenDialogue(NamedTuple):
 def task_of(dialogue: Dialogue) -> Task:
     """Return what its author does next in this dialogue."""
     last = _newest_comparison(dialogue) if dialogue.is_open else None
-    if last is not None and last.state == Comparison.State.READY:
+    if last is not None and last.is_shown:
         pair = pair_view(last)
         turns = pair.prompt.turns
         return Task(kind=TaskKind.JUDGE, dialogue=dialogue, turns=turns, comparison=last, pair=pair)
@@ -157,6 +159,7 @@ def task_of(dialogue: Dialogue) -> Task:
         comparison=failed,
         reason=reason,
         next_free_at=free_at,
+        may_finish=may_finish(dialogue),
     )
 
 

@@ -21,6 +21,7 @@ from annotation.errors import (
     PromptError,
     RoundClosedError,
     StateError,
+    TooFewTurnsError,
 )
 from annotation.models import Comparison, Dialogue, User
 from annotation.selectors import (
@@ -28,6 +29,7 @@ from annotation.selectors import (
     get_dialogue_for,
     get_open_round_for,
     get_slot_for,
+    near_duplicate_of,
     pair_view,
 )
 from records.preferences import Axis
@@ -37,6 +39,7 @@ from webapp.selectors.dialogues import overview_of, task_of
 from webapp.views.annotate_pages import (
     as_sentence,
     begin_dialogue,
+    field_of,
     go_on,
     task_page,
     waiting_mark,
@@ -87,8 +90,13 @@ def prompt(request: SignedInRequest, pk: int) -> HttpResponseBase:
     form = PromptForm(request.POST, axis=Axis(own.round.axis), initial={})
     if not form.is_valid():
         return task_page(request, task_of(own), form=form, status=422)
+    values = dict(form.cleaned_data)
+    if not values.pop("is_sure") and own.num_turns == 0:
+        form.near_duplicate = near_duplicate_of(own.round, values["text"], besides=own)
+        if form.near_duplicate is not None:
+            return task_page(request, task_of(own), form=form, status=422)
     try:
-        services.write_prompt(annotator=request.user, dialogue=own, **form.cleaned_data)
+        services.write_prompt(annotator=request.user, dialogue=own, **values)
     except PromptError as error:
         form.add_error("text", as_sentence(error))
         return task_page(request, task_of(own), form=form, status=422)
@@ -114,7 +122,7 @@ def judge(request: SignedInRequest, pk: int) -> HttpResponseBase:
     try:
         services.submit_comparison(annotator=request.user, comparison=comparison, **form.verdict())
     except JudgementError as error:
-        form.add_error("safe" if error.field == "safety_bin" else "choice", as_sentence(error))
+        form.add_error(field_of(error), as_sentence(error))
         return _judge_again(request, own, comparison, form)
     except (AlreadyJudgedError, StateError):
         messages.info(request, "This pair had already been dealt with; here is what comes next.")
@@ -165,7 +173,10 @@ def flag(request: SignedInRequest, pk: int) -> HttpResponseBase:
 def finish(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """End a dialogue before it has all its turns."""
     own = get_dialogue_for(request.user, pk)
-    services.finish_dialogue(annotator=request.user, dialogue=own)
+    try:
+        services.finish_dialogue(annotator=request.user, dialogue=own)
+    except TooFewTurnsError as error:
+        messages.warning(request, as_sentence(error))
     return go_on(request, own)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -9,6 +10,7 @@ from django.utils import timezone
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
 from annotation import services
+from annotation.errors import JudgementError
 from annotation.models import Dialogue, Round
 from annotation.selectors import WorkKind, draft_fields, get_dialogue_for
 from records.preferences import Axis
@@ -26,6 +28,10 @@ from webapp.selectors.dialogues import (
 from workers.alive import workers_alive
 
 TaskForm = PromptForm | JudgementForm
+_NOTHING = (
+    "There is no task for you right now: what is left is judged, in somebody's hands, or your own. "
+    "Look again later."
+)
 
 
 def task_page(
@@ -70,6 +76,7 @@ def go_to_next(request: SignedInRequest, *, leaving: Round | None = None) -> Htt
     elif work.dialogue is not None and work.kind is not WorkKind.NOTHING:
         task = task_of(work.dialogue)
     else:
+        messages.info(request, _NOTHING)
         overview = reverse("annotate")
         return HttpResponseClientRedirect(overview) if request.htmx else redirect(overview)
     if not request.htmx:
@@ -97,6 +104,12 @@ def waiting_mark(task: Task) -> str | None:
     if task.kind is not TaskKind.WAIT or task.comparison is None:
         return None
     return f"{task.comparison.pk}-{int(workers_alive()['sampling'])}"
+
+
+def field_of(error: JudgementError) -> str:
+    """Return the form's field that a service complains of."""
+    names = {"safety_bin": "safe", "edited_text": "edited_text"}
+    return names.get(error.field, "choice")
 
 
 def as_sentence(error: Exception) -> str:

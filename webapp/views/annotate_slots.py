@@ -22,7 +22,7 @@ from annotation.selectors import get_slot_for, slot_pair_view
 from webapp.access import SignedInRequest, roles
 from webapp.forms.annotate import FlagForm, JudgementForm, SkipForm
 from webapp.selectors.dialogues import TaskKind, slot_task_of
-from webapp.views.annotate_pages import as_sentence, go_to_next, task_page
+from webapp.views.annotate_pages import as_sentence, field_of, go_to_next, task_page
 
 
 @roles("annotator")
@@ -55,7 +55,7 @@ def judge_slot(request: SignedInRequest, pk: int) -> HttpResponseBase:
     try:
         services.submit_slot(annotator=request.user, slot=own, **form.verdict())
     except JudgementError as error:
-        form.add_error("safe" if error.field == "safety_bin" else "choice", as_sentence(error))
+        form.add_error(field_of(error), as_sentence(error))
         return _slot_page(request, own, form)
     except AlreadyJudgedError:
         messages.info(request, "This pair had already been dealt with; here is what comes next.")
