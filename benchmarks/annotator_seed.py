@@ -39,10 +39,11 @@ _STATEMENTS = (
     """
     INSERT INTO annotation_judgement
         (id, uuid, comparison_id, slot, kind, annotator_id, chosen_sample_id, displayed_side, axis,
-         rating, safety_bin, guidelines_id, client_key, active_seconds, created_at)
+         rating, safety_bin, guidelines_id, client_key, active_seconds, neither_reasons,
+         neither_note, created_at)
     SELECT i, gen_random_uuid(), i, 0, 'author',
         (%(authors)s::bigint[])[1 + i %% %(num_authors)s], 2 * i, 'left', 'helpfulness', 'better',
-        '', %(guidelines)s, gen_random_uuid(), 20.0, now()
+        '', %(guidelines)s, gen_random_uuid(), 20.0, '[]', '', now()
     FROM generate_series(%(first)s, %(last)s) AS i
     """,
     """
