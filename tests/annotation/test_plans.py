@@ -25,7 +25,10 @@ BIG = {f"annotation_{name}" for name in ("dialogue", "comparison", "sample", "ju
 @pytest.fixture
 def reader() -> User:
     """Return an annotator of a round of many comparisons whose further judgements wait."""
-    round_ = open_test_round(overlap=Overlap(overlap_share=1.0, judgements_per_comparison=2))
+    round_ = open_test_round(
+        target_comparisons=NUM_ROWS + 1,
+        overlap=Overlap(overlap_share=1.0, judgements_per_comparison=2),
+    )
     annotator_seed.fill(
         annotator_seed.Seed(
             round_id=round_.pk,
