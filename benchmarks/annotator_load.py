@@ -185,8 +185,14 @@ class _Client:
             token = self._cookies["csrftoken"]
             body = urllib.parse.urlencode({**fields, "csrfmiddlewaretoken": token})
             sent["Content-Type"] = "application/x-www-form-urlencoded"
-        self._connection.request(method, path, body, sent)
-        response = self._connection.getresponse()
+        try:
+            self._connection.request(method, path, body, sent)
+            response = self._connection.getresponse()
+        except ConnectionError:
+            # The server closes connections that rest; the client key makes a repeat harmless.
+            self._connection.close()
+            self._connection.request(method, path, body, sent)
+            response = self._connection.getresponse()
         text = response.read().decode()
         for cookie in response.headers.get_all("Set-Cookie") or ():
             name, _, value = cookie.partition(";")[0].partition("=")
