@@ -18,14 +18,20 @@ from annotation.models import (
     Comparison,
     Dialogue,
     Draft,
+    Edit,
     Exclusion,
+    GoldComparison,
     Guidelines,
     Judgement,
+    PromptBand,
     QualityReport,
     Round,
     RoundVariant,
     Sample,
     SamplingEvent,
+    Slot,
+    SlotCursor,
+    SlotSkip,
     User,
 )
 from registry.readonly import ReadOnlyAdmin
@@ -193,3 +199,56 @@ class QualityReportAdmin(ReadOnlyAdmin):
 
     list_display = ("__str__", "num_judgements", "measured_at")
     list_select_related = ("round", "guidelines")
+
+
+@admin.register(Slot)
+class SlotAdmin(ReadOnlyAdmin):
+    """Further judgements wanted of comparisons; whose they are stays behind pseudonyms."""
+
+    exclude = ("annotator", "author")
+    list_display = ("id", "comparison", "number", "kind", "state", "offered_at")
+    list_filter = ("kind", "state")
+    list_select_related = ("comparison",)
+
+
+@admin.register(SlotCursor)
+class SlotCursorAdmin(ReadOnlyAdmin):
+    """How far annotators have been through the queues."""
+
+    exclude = ("annotator",)
+    list_display = ("id", "round", "offered_at")
+    list_select_related = ("round",)
+
+
+@admin.register(SlotSkip)
+class SlotSkipAdmin(ReadOnlyAdmin):
+    """Pairs that people were asked about and passed on."""
+
+    exclude = ("annotator",)
+    list_display = ("id", "comparison", "kind", "reason", "created_at")
+    list_filter = ("reason",)
+    list_select_related = ("comparison",)
+
+
+@admin.register(GoldComparison)
+class GoldComparisonAdmin(ReadOnlyAdmin):
+    """Comparisons whose answer is known."""
+
+    list_display = ("comparison", "round", "expected_side", "expected_bin", "retired_at")
+    list_select_related = ("comparison", "round")
+
+
+@admin.register(Edit)
+class EditAdmin(ReadOnlyAdmin):
+    """Responses that annotators made better."""
+
+    list_display = ("judgement", "created_at")
+    list_select_related = ("judgement",)
+
+
+@admin.register(PromptBand)
+class PromptBandAdmin(ReadOnlyAdmin):
+    """What finds prompts that are nearly the same."""
+
+    list_display = ("id", "comparison", "value")
+    list_select_related = ("comparison",)

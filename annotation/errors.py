@@ -51,6 +51,16 @@ class DialogueClosedError(AnnotationError):
         super().__init__(f"this dialogue takes no further prompt: {reason}; start a new one")
 
 
+class TooFewTurnsError(AnnotationError):
+    """The dialogue may not end yet."""
+
+    def __init__(self, num_turns: int, min_turns: int) -> None:
+        super().__init__(
+            f"this dialogue has {num_turns} of at least {min_turns} turns; go on, or pass on the "
+            "pair with a reason"
+        )
+
+
 class PromptPendingError(AnnotationError):
     """The dialogue's last prompt still waits for its judgement."""
 
@@ -81,6 +91,16 @@ class AlreadyJudgedError(AnnotationError):
 
     def __init__(self) -> None:
         super().__init__("this comparison has already been judged; go on with the next one")
+
+
+class SlotTakenError(AnnotationError):
+    """The lease of a slot has lapsed and somebody else was given it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "you were away for so long that this pair was given to somebody else; "
+            "your words are kept as a draft"
+        )
 
 
 class KeyReusedError(AnnotationError):

@@ -14,7 +14,8 @@ def prompts_of(comparisons: Sequence[Comparison]) -> dict[int, DialogueRecord]:
         earlier = chosen.get(item.dialogue_id, ())[: item.turn]
         assert len(earlier) == item.turn, (item.pk, item.turn, len(earlier))
         texts = [text for exchange in earlier for text in exchange]
-        prompts[item.pk] = DialogueRecord.from_texts(*texts, item.prompt_text)
+        system = item.round.system_prompt
+        prompts[item.pk] = DialogueRecord.from_texts(*texts, item.prompt_text, system=system)
     return prompts
 
 
@@ -26,7 +27,19 @@ def prompt_of(comparison: Comparison) -> DialogueRecord:
 def history_of(dialogue: Dialogue) -> DialogueRecord | None:
     """Return the judged part of a dialogue, ending with a chosen response; None before that."""
     texts = [text for pair in _exchanges_of({dialogue.pk}).get(dialogue.pk, ()) for text in pair]
-    return DialogueRecord.from_texts(*texts) if texts else None
+    return DialogueRecord.from_texts(*texts, system=dialogue.round.system_prompt) if texts else None
+
+
+def may_finish(dialogue: Dialogue) -> bool:
+    """Whether a dialogue may end now without a reason: see `services.finish_dialogue`."""
+    round_ = dialogue.round
+    if dialogue.num_turns >= round_.min_turns or not round_.is_open:
+        return True
+    if round_.num_reserved >= round_.target_comparisons:
+        return True
+    last = dialogue.comparisons.filter(turn=dialogue.num_turns).order_by("-pk").first()
+    given_up = (Comparison.State.SKIPPED, Comparison.State.FAILED)
+    return dialogue.num_turns == 0 if last is None else last.state in given_up
 
 
 def _exchanges_of(dialogue_ids: Collection[int]) -> dict[int, list[tuple[str, str]]]:
@@ -34,10 +47,17 @@ def _exchanges_of(dialogue_ids: Collection[int]) -> dict[int, list[tuple[str, st
     exchanges: dict[int, list[tuple[str, str]]] = {}
     if not dialogue_ids:
         return exchanges
-    rows = Judgement.objects.filter(comparison__dialogue__in=dialogue_ids).order_by(
+    # The author's choice continues the dialogue, whatever others say of the pair.
+    rows = Judgement.objects.filter(comparison__dialogue__in=dialogue_ids, slot=0).order_by(
         "comparison__dialogue", "comparison__turn"
     )
-    fields = ("comparison__dialogue", "comparison__prompt_text", "chosen_sample__text")
-    for dialogue_id, prompt, response in rows.values_list(*fields):
+    fields = (
+        "comparison__dialogue",
+        "comparison__prompt_text",
+        "chosen_sample__text",
+        "edit__text",
+    )
+    for dialogue_id, prompt, chosen, edited in rows.values_list(*fields):
+        response = chosen if edited is None else edited
         exchanges.setdefault(dialogue_id, []).append((prompt, response))
     return exchanges

@@ -5,13 +5,25 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
-from django.db.models import Count, F, Model, Q, QuerySet
+from django.db.models import Count, Exists, F, Model, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotation.access import ANNOTATORS, LEADS, REVIEWERS, require_role
 from annotation.errors import NotFoundError
 from annotation.histories import prompt_of
-from annotation.models import Comparison, Dialogue, Draft, Judgement, Round, User
+from annotation.likeness import NEAR_DUPLICATE, bands_of, likeness
+from annotation.models import (
+    Comparison,
+    Dialogue,
+    Draft,
+    Judgement,
+    PromptBand,
+    Round,
+    Slot,
+    User,
+)
+from annotation.models.kinds import COUNTED_KINDS
 from annotation.scale import Side
 from annotation.slots import next_free_at
 from records.dialogues import Dialogue as DialogueRecord
@@ -24,6 +36,7 @@ class WorkKind(StrEnum):
     """What an annotator does next."""
 
     JUDGE = "judge"
+    SLOT = "slot"
     WAIT = "wait"
     WRITE = "write"
     START = "start"
@@ -50,6 +63,8 @@ class Work(NamedTuple):
     reason: NothingReason | None = None
     next_free_at: datetime | None = None
     """With ALL_LEASED: when the first lease lapses."""
+    slot: Slot | None = None
+    """With SLOT: the further judgement of somebody's pair that this annotator holds."""
 
 
 class SampleView(NamedTuple):
@@ -77,6 +92,9 @@ class RoundProgress(NamedTuple):
     num_judged: int
     num_in_progress: int
     num_excluded: int
+    num_further: int = 0
+    """Further judgements wanted: overlap and second readings."""
+    num_further_judged: int = 0
 
     @property
     def share(self) -> float:
@@ -131,6 +149,19 @@ def get_comparison_for(annotator: User, pk: int) -> Comparison:
     return _one(related, "comparison", pk)
 
 
+def get_slot_for(annotator: User, pk: int) -> Slot:
+    """Return a slot that this annotator holds, held last, or has a draft for.
+
+    Raises:
+        NotAllowedError: The person is no annotator.
+        NotFoundError: It is somebody else's, or there is none.
+    """
+    require_role(annotator, ANNOTATORS)
+    drafts = Draft.objects.filter(annotator=annotator, comparison=OuterRef("comparison"))
+    own = Slot.objects.filter(Q(annotator=annotator) | Exists(drafts))
+    return _one(_with_draft(own.with_pair(), annotator), "pair", pk)
+
+
 def get_judgement_for(reviewer: User, pk: int) -> Judgement:
     """Return any judgement, for a reviewer.
 
@@ -153,6 +184,19 @@ def pair_view(comparison: Comparison) -> PairView:
     return PairView(comparison.pk, axis, prompt_of(comparison), left, right)
 
 
+def slot_pair_view(slot: Slot) -> PairView:
+    """Return what an annotator may see of a slot that a selector has returned."""
+    comparison = slot.comparison
+    comparison.round = slot.round
+    return PairView(
+        comparison.pk,
+        Axis(slot.round.axis),
+        prompt_of(comparison),
+        SampleView(slot.left_id, Side.LEFT, slot.left_text),
+        SampleView(slot.right_id, Side.RIGHT, slot.right_text),
+    )
+
+
 def draft_fields(
     annotator: User, *, dialogue: Dialogue | None = None, comparison: Comparison | None = None
 ) -> dict[str, Any]:
@@ -163,24 +207,67 @@ def draft_fields(
     return dict(draft.fields) if draft else {}
 
 
+def near_duplicate_of(
+    round_: Round, text: str, *, besides: Dialogue | None = None
+) -> Comparison | None:
+    """Return an earlier first prompt of the round that asks nearly the same; None if none does.
+
+    Those of the dialogue `besides` do not count: a prompt may be written again after a failure.
+    Looks at a bounded number of candidates, however many prompts there are.
+    """
+    bands = PromptBand.objects.filter(round=round_, value__in=bands_of(text))
+    candidates = {band.comparison for band in bands.select_related("comparison__dialogue")[:40]}
+    ranked = [
+        (likeness(text, item.prompt_text), -item.pk, item)
+        for item in candidates
+        if item.dialogue != besides
+    ]
+    best = max(ranked, default=None, key=lambda row: row[:2])
+    return best[2] if best is not None and best[0] >= NEAR_DUPLICATE else None
+
+
 def open_rounds() -> QuerySet[Round]:
     """Return the rounds that take work, the oldest first."""
     return Round.objects.open().select_related("guidelines").order_by("opened_at", "pk")
 
 
+def held_slot(annotator: User) -> Slot | None:
+    """Return the slot that an annotator holds; they hold one at most."""
+    held = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED)
+    return _with_draft(held.with_pair(), annotator).first()
+
+
+def ready_pair(annotator: User) -> Comparison | None:
+    """Return the oldest pair of an annotator's own that is ready to be judged."""
+    ready = Comparison.objects.filter(
+        state=Comparison.State.READY,
+        ready_at__lte=Now(),
+        turn=F("dialogue__num_turns"),
+        dialogue__annotator=annotator,
+        dialogue__state=Dialogue.State.OPEN,
+    )
+    return ready.select_related("dialogue__round").order_by("dialogue").first()
+
+
 def work_for(annotator: User) -> Work:
     """Return what an annotator does next; its cost does not grow with the work done.
 
-    A pair that is ready comes first, then a dialogue that waits for its next prompt, then one whose
-    responses are being drawn, then an open round with a free slot.
+    A pair of their own that is ready comes first, then a slot they hold, then a dialogue that waits
+    for its next prompt, then one whose responses are being drawn, then an open round with room.
+    Nothing is leased here: `services.take_work` does that.
     """
     if not annotator.has_role(ANNOTATORS):
         return Work(WorkKind.NOTHING, reason=NothingReason.NOT_AN_ANNOTATOR)
     works = [_work_in(dialogue, last) for dialogue, last in _open_dialogues(annotator)]
-    for kind in (WorkKind.JUDGE, WorkKind.WRITE, WorkKind.WAIT):
-        for work in works:
-            if work.kind is kind:
-                return work
+    ranked = {work.kind: work for work in reversed(works)}
+    if WorkKind.JUDGE in ranked:
+        return ranked[WorkKind.JUDGE]
+    slot = held_slot(annotator)
+    if slot is not None:
+        return Work(WorkKind.SLOT, slot.round, slot=slot)
+    for kind in (WorkKind.WRITE, WorkKind.WAIT):
+        if kind in ranked:
+            return ranked[kind]
     rounds = list(open_rounds())
     for round_ in rounds:
         if _has_room(round_):
@@ -190,10 +277,19 @@ def work_for(annotator: User) -> Work:
 
 def round_progress(round_: Round) -> RoundProgress:
     """Return how far a round is; costs one row."""
-    target, reserved, judged, excluded = Round.objects.values_list(
-        "target_comparisons", "num_reserved", "num_judged", "num_excluded"
-    ).get(pk=round_.pk)
-    return RoundProgress(target, judged, reserved - judged, excluded)
+    return progress_of(Round.objects.get(pk=round_.pk))
+
+
+def progress_of(round_: Round) -> RoundProgress:
+    """Return how far a round was when its row was read."""
+    return RoundProgress(
+        target=round_.target_comparisons,
+        num_judged=round_.num_judged,
+        num_in_progress=round_.num_reserved - round_.num_judged,
+        num_excluded=round_.num_excluded,
+        num_further=round_.num_further,
+        num_further_judged=round_.num_further_judged,
+    )
 
 
 def counter_drift(round_: Round) -> dict[str, tuple[int, int]]:
@@ -205,6 +301,11 @@ def counter_drift(round_: Round) -> dict[str, tuple[int, int]]:
     counted = Comparison.objects.filter(round=round_).aggregate(
         num_reserved=Count("pk", filter=Q(holds_slot=True)),
         num_judged=Count("pk", filter=Q(state=Comparison.State.JUDGED)),
+    )
+    slots = Slot.objects.filter(round=round_, kind__in=COUNTED_KINDS)
+    counted |= slots.aggregate(
+        num_further=Count("pk"),
+        num_further_judged=Count("pk", filter=Q(state=Slot.State.JUDGED)),
     )
     counted["num_excluded"] = Judgement.objects.filter(
         comparison__round=round_, exclusions__isnull=False
@@ -240,7 +341,7 @@ def _open_dialogues(annotator: User) -> Iterable[tuple[Dialogue, Comparison | No
 def _work_in(dialogue: Dialogue, last: Comparison | None) -> Work:
     if last is not None:
         last.dialogue, last.round = dialogue, dialogue.round
-        if last.state == Comparison.State.READY:
+        if last.is_shown:
             return Work(WorkKind.JUDGE, dialogue.round, dialogue, last)
         if last.is_live:
             return Work(WorkKind.WAIT, dialogue.round, dialogue, last)
@@ -267,6 +368,12 @@ def _nothing(rounds: Sequence[Round]) -> Work:
         return Work(WorkKind.NOTHING, round=rounds[0], reason=NothingReason.ROUND_FULL)
     time, round_ = min(times, key=lambda item: item[0])
     return Work(WorkKind.NOTHING, round=round_, reason=NothingReason.ALL_LEASED, next_free_at=time)
+
+
+def _with_draft(slots: QuerySet[Slot], annotator: User) -> QuerySet[Slot]:
+    """Annotate slots with the fields of the annotator's draft."""
+    drafts = Draft.objects.filter(annotator=annotator, comparison=OuterRef("comparison"))
+    return slots.annotate(draft_fields=Subquery(drafts.values("fields")[:1]))
 
 
 def _one(rows: QuerySet[T], what: str, pk: int) -> T:

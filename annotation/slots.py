@@ -1,17 +1,19 @@
 """The slots of a round: who holds one, for how long, and how it is given back.
 
-A round hands out as many comparisons as its target. Taking a slot is one UPDATE whose WHERE holds
-the bound, so no two people get the last one. A slot is held by a comparison until it is judged,
-given up, or its lease lapses; after that it may be taken again as long as one is free.
+A comparison's slot 0 is its author's and counts towards the round's target; further ones are rows
+of `Slot`. A round hands out as many comparisons as its target. Taking a slot is one UPDATE whose
+WHERE holds the bound, so no two people get the last one. A slot is held by a comparison until it is
+judged, given up, or its lease lapses; after that it may be taken again as long as one is free.
 """
 
+import random
 from datetime import datetime, timedelta
 
 from django.db.models import F
 from django.utils import timezone
 
 from annotation.errors import RoundFullError
-from annotation.models import Comparison, Round
+from annotation.models import Comparison, JudgementKind, Round, Slot
 
 LEASE = timedelta(minutes=30)
 """How long a slot is kept for an annotator who shows no sign of life."""
@@ -55,6 +57,37 @@ def next_free_at(round_: Round) -> datetime | None:
     """Return when the first lease of the round lapses; None if none is out."""
     held = Comparison.objects.live().filter(round=round_, holds_slot=True)
     return held.order_by("lease_expires_at").values_list("lease_expires_at", flat=True).first()
+
+
+def number_slots(comparison: Comparison, number: int) -> range:
+    """Return the numbers of the comparison's next slots; its row is locked by the caller."""
+    first = comparison.num_slots
+    comparison.num_slots += number
+    comparison.save(update_fields=["num_slots"])
+    return range(first, first + number)
+
+
+def offer_overlap(comparison: Comparison) -> int:
+    """Offer further judgements of a share of comparisons, drawn by its seed; return how many.
+
+    The comparison's row is locked by the caller, who counts what was offered.
+    """
+    round_ = comparison.round
+    number = round_.judgements_per_comparison - 1
+    drawn = random.Random(f"{comparison.seed} {comparison.pk} overlap").random()
+    if drawn >= round_.overlap_share or not number:
+        return 0
+    Slot.objects.bulk_create(
+        Slot(
+            comparison=comparison,
+            round=round_,
+            number=slot_number,
+            kind=JudgementKind.OVERLAP,
+            author_id=comparison.dialogue.annotator_id,
+        )
+        for slot_number in number_slots(comparison, number)
+    )
+    return number
 
 
 def _take(round_id: int) -> bool:

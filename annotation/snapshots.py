@@ -2,15 +2,17 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from annotation.models import Exclusion, Judgement, Round, Sample
+from annotation.models.kinds import SILENT_KINDS
 from records.dialogues import Dialogue as DialogueRecord
 from records.preferences import Axis, Preference, Rating, SafetyBin
 from records.snapshots import write_snapshot
@@ -19,6 +21,8 @@ from registry.models import Snapshot
 from registry.paths import data_dir
 from registry.services import register_snapshot
 
+EDITED_BY_A_PERSON = "edited by a person"
+"""Stands for a policy where the better response was written by an annotator."""
 _ROWS_AT_ONCE = 1000
 
 
@@ -78,27 +82,41 @@ def import_preferences(
 def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
     """Yield the preferences of `rounds` by dialogue and turn; excluded ones are left out.
 
+    Several people's judgements of one comparison are a preference each: where they agree the pair
+    weighs more, where they do not it teaches doubt, and the split by dialogue keeps them together.
+    Gold comparisons and repeats measure annotators and are left out.
+
+    A response that an annotator made better stands above both: edited over chosen, and chosen over
+    rejected, are two preferences; that of edited over rejected follows and is left out.
+
     An excluded judgement is still history for the turns after it: its response was chosen then,
-    and the later prompts answer to it.
+    and the later prompts answer to it. What continues the dialogue is its author's choice.
     """
     # The transaction keeps the cursor on the server; one query sees one state of the rows.
     with transaction.atomic():
         texts: list[str] = []
-        dialogue_uuid = None
+        dialogue_uuid, chosen_text = None, ""
         for values in _rows_of(rounds).iterator(chunk_size=_ROWS_AT_ONCE):
             row = _Row._make(values)
             if row.dialogue_uuid != dialogue_uuid:
                 texts, dialogue_uuid = [], row.dialogue_uuid
-            texts.append(row.prompt_text)
+            del texts[2 * row.turn :]
+            prompt = DialogueRecord.from_texts(*texts, row.prompt_text, system=row.system_prompt)
             if not row.is_excluded:
-                yield _preference(row, DialogueRecord.from_texts(*texts))
-            texts.append(row.chosen_text)
+                yield from _preferences(row, prompt)
+            if row.slot == 0:
+                chosen_text = row.chosen_text if row.edited_text is None else row.edited_text
+            texts += [row.prompt_text, chosen_text]
 
 
 class _Row(NamedTuple):
     uuid: UUID
     dialogue_uuid: UUID
+    turn: int
+    slot: int
+    system_prompt: str
     prompt_text: str
+    edited_text: str | None
     chosen_text: str
     rejected_text: str
     axis: str
@@ -119,6 +137,7 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
     )
     return (
         Judgement.objects.filter(comparison__round__in=[round_.pk for round_ in rounds])
+        .exclude(kind__in=SILENT_KINDS)
         .order_by("comparison__dialogue", "comparison__turn", "slot")
         .annotate(
             rejected_text=Subquery(rejected.values("text")),
@@ -128,7 +147,11 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
         .values_list(
             "uuid",
             "comparison__dialogue__uuid",
+            "comparison__turn",
+            "slot",
+            "comparison__round__system_prompt",
             "comparison__prompt_text",
+            "edit__text",
             "chosen_sample__text",
             "rejected_text",
             "axis",
@@ -142,6 +165,26 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
             "created_at",
             "is_excluded",
         )
+    )
+
+
+def _preferences(row: _Row, prompt: DialogueRecord) -> Iterator[Preference]:
+    """Yield what one judgement says: chosen over rejected, and its edit over chosen."""
+    preference = _preference(row, prompt)
+    yield preference
+    if row.edited_text is None:
+        return
+    is_chosen_safe = preference.safety_bin in (SafetyBin.CHOSEN_SAFE, SafetyBin.BOTH_SAFE)
+    yield replace(
+        preference,
+        preference_id=str(uuid5(row.uuid, "edit")),
+        chosen=row.edited_text,
+        rejected=row.chosen_text,
+        # Nobody was asked by how much the edit is better, or whether it is safe.
+        rating=None,
+        safety_bin=SafetyBin.BOTH_SAFE if is_chosen_safe else None,
+        chosen_policy=EDITED_BY_A_PERSON,
+        rejected_policy=row.chosen_policy,
     )
 
 

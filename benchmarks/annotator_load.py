@@ -1,4 +1,4 @@
-"""A database of its own with judged-to-be comparisons, a web process, and one annotator's loop."""
+"""A database of its own, a web process, and annotators who judge pair after pair over HTTP."""
 
 import http.client
 import os
@@ -8,10 +8,11 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,22 +20,27 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
+from benchmarks import annotator_seed
 from benchmarks.frame import ROOT
 
 _DATABASE = "concord_benchmark"
-_PASSWORD = "annotator-loop-benchmark"  # noqa: S105 - of a database that lives for a minute
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_HTMX = {"HX-Request": "true"}
 
 
 class LoopFigures(NamedTuple):
-    """What the loop cost; a loop is the submit of a judgement and the page that follows."""
+    """What the loop cost; a loop is the submit of a judgement with the next pair in the answer."""
 
+    num_rows: int
+    num_annotators: int
     num_loops: int
     web_cpu_seconds: float
     database_cpu_seconds: float
     seconds: list[float]
     """Wall time of each loop."""
     web_megabytes: float
+    queries_per_loop: int
+    thinking_seconds: float
 
     @property
     def loops_per_cpu_second(self) -> float:
@@ -44,82 +50,154 @@ class LoopFigures(NamedTuple):
     def details(self) -> dict[str, float]:
         """Return the parts, for the result's line."""
         ranked = sorted(self.seconds)
+
+        def percentile(share: float) -> float:
+            return round(1000 * ranked[min(len(ranked) - 1, int(share * len(ranked)))], 1)
+
         return {
+            "comparisons_in_database": self.num_rows,
+            "annotators": self.num_annotators,
+            "thinking_seconds": self.thinking_seconds,
             "loops": self.num_loops,
-            "comparisons_in_database": self.num_loops,
-            "annotators": 1,
             "web_cpu_ms": round(1000 * self.web_cpu_seconds / self.num_loops, 2),
             "database_cpu_ms": round(1000 * self.database_cpu_seconds / self.num_loops, 2),
             "p50_ms": round(1000 * statistics.median(ranked), 1),
-            "p95_ms": round(1000 * ranked[int(0.95 * len(ranked))], 1),
+            "p95_ms": percentile(0.95),
+            "p99_ms": percentile(0.99),
+            "queries_per_loop": self.queries_per_loop,
             "web_megabytes": round(self.web_megabytes),
         }
 
 
-def measure(num_loops: int) -> LoopFigures:
-    """Seed a database, serve it, and judge `num_loops` comparisons over HTTP."""
+def measure(
+    sizes: Sequence[int],
+    crowds: Sequence[int],
+    *,
+    num_loops: int,
+    thinking_seconds: float = 0.0,
+) -> Iterator[LoopFigures]:
+    """Fill a database to each of `sizes` and let each of `crowds` judge `num_loops` pairs in all.
+
+    The largest crowd works once more at each size with `thinking_seconds` between two loops.
+    """
     with _own_database() as url:
         os.environ["DATABASE_URL"] = url
-        pairs = _seed(num_loops + 5)
-        with _web() as (process_id, port):
-            client = _Client(port)
-            client.sign_in("annotator", _PASSWORD)
-            for pair in pairs[:5]:  # warm-up
-                client.judge(*pair)
-            web, database = _cpu_seconds(_tree(process_id)), _cpu_seconds(_backends(url))
-            seconds = [client.judge(*pair) for pair in pairs[5:]]
-            return LoopFigures(
-                num_loops=num_loops,
-                web_cpu_seconds=_cpu_seconds(_tree(process_id)) - web,
-                database_cpu_seconds=_cpu_seconds(_backends(url)) - database,
-                seconds=seconds,
-                web_megabytes=max(map(_megabytes, _tree(process_id)[1:])),
-            )
+        seed = annotator_seed.begin(max(crowds))
+        num_rows = 0
+        for size in sizes:
+            annotator_seed.fill(seed, first=num_rows + 1, last=size)
+            num_rows = size
+            cookies = annotator_seed.sessions(seed)
+            num_queries = annotator_seed.queries_per_loop(cookies[0])
+            with _web() as (process_id, port):
+                clients = [_Client(port, cookie) for cookie in cookies]
+                for crowd, pause in [
+                    *((crowd, 0.0) for crowd in crowds),
+                    *([(max(crowds), thinking_seconds)] if thinking_seconds else []),
+                ]:
+                    yield _work(
+                        clients[:crowd], url, process_id, num_rows, num_loops, num_queries, pause
+                    )
+
+
+def _work(
+    clients: "Sequence[_Client]",
+    url: str,
+    process_id: int,
+    num_rows: int,
+    num_loops: int,
+    num_queries: int,
+    pause: float,
+) -> LoopFigures:
+    for client in clients:  # warm-up: a first pair, and one loop
+        client.begin()
+        client.judge()
+    each = max(2, num_loops // len(clients))
+    web, database = _cpu_seconds(_tree(process_id)), _cpu_seconds(_backends(url))
+    seconds: list[list[float]] = [[] for _ in clients]
+
+    def annotate(index: int) -> None:
+        time.sleep(pause * index / len(clients))
+        for _ in range(each):
+            seconds[index].append(clients[index].judge())
+            time.sleep(pause)
+
+    threads = [threading.Thread(target=annotate, args=(i,)) for i in range(len(clients))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [value for row in seconds for value in row]
+    assert len(done) == each * len(clients), "an annotator has stopped early"
+    return LoopFigures(
+        num_rows=num_rows,
+        num_annotators=len(clients),
+        num_loops=len(done),
+        web_cpu_seconds=_cpu_seconds(_tree(process_id)) - web,
+        database_cpu_seconds=_cpu_seconds(_backends(url)) - database,
+        seconds=done,
+        web_megabytes=max(map(_megabytes, _tree(process_id)[1:])),
+        queries_per_loop=num_queries,
+        thinking_seconds=pause,
+    )
 
 
 class _Client:
-    """A browser's share of the loop: one connection, cookies, forms."""
+    """A browser's share of the loop: one connection, cookies, the htmx form."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        self._cookies: dict[str, str] = {}
+    def __init__(self, port: int, session: str) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        self._cookies = {"sessionid": session}
+        self._page = ""
 
-    def sign_in(self, username: str, password: str) -> None:
-        """Sign in through the form."""
-        self._send("GET", "/sign-in/")
-        fields = {"username": username, "password": password, "next": "/annotate/"}
-        status, _ = self._send("POST", "/sign-in/", fields)
-        assert status == 302, f"sign-in answered {status}"
+    def begin(self) -> None:
+        """Take the next task and open its page."""
+        self._send("GET", "/annotate/")
+        status, address, _ = self._send("POST", "/annotate/next/", {})
+        assert status == 302, f"the next task answered {status}"
+        self._page = self._send("GET", address)[2]
 
-    def judge(self, dialogue_id: int, comparison_id: int) -> float:
-        """Open the pair, then time the submit of a judgement and the page after it."""
-        path = f"/annotate/dialogues/{dialogue_id}/"
-        _, page = self._send("GET", path)
-        choices = re.findall(r'name="choice" value="([^"]+)"', page)
-        assert len(choices) == 8, f"the page of comparison {comparison_id} shows no pair"
+    def judge(self) -> float:
+        """Submit a judgement of the pair on the page; return the seconds until the next one."""
+        choices = re.findall(r'name="choice" value="([^"]+)"', self._page)
+        assert len(choices) == 8, "the page shows no pair"
+        address = re.findall(r'hx-post="([^"]+/judge/)"', self._page)[0]
         fields = {"choice": choices[1], "client_key": str(uuid.uuid4()), "active_seconds": "20"}
         start = time.perf_counter()
-        status, _ = self._send("POST", f"/annotate/comparisons/{comparison_id}/judge/", fields)
-        assert status == 302, f"the judgement answered {status}"
-        self._send("GET", path)
-        return time.perf_counter() - start
+        status, _, self._page = self._send("POST", address, fields, _HTMX)
+        seconds = time.perf_counter() - start
+        assert status == 200, f"the judgement answered {status}"
+        return seconds
 
     def _send(
-        self, method: str, path: str, fields: dict[str, str] | None = None
-    ) -> tuple[int, str]:
-        headers = {"Cookie": "; ".join(f"{k}={v}" for k, v in self._cookies.items())}
+        self,
+        method: str,
+        path: str,
+        fields: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, str, str]:
+        sent = {
+            "Cookie": "; ".join(f"{k}={v}" for k, v in self._cookies.items()),
+            **(headers or {}),
+        }
         body = None
         if fields is not None:
             token = self._cookies["csrftoken"]
             body = urllib.parse.urlencode({**fields, "csrfmiddlewaretoken": token})
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        self._connection.request(method, path, body, headers)
-        response = self._connection.getresponse()
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        try:
+            self._connection.request(method, path, body, sent)
+            response = self._connection.getresponse()
+        except ConnectionError:
+            # The server closes connections that rest; the client key makes a repeat harmless.
+            self._connection.close()
+            self._connection.request(method, path, body, sent)
+            response = self._connection.getresponse()
         text = response.read().decode()
         for cookie in response.headers.get_all("Set-Cookie") or ():
             name, _, value = cookie.partition(";")[0].partition("=")
             self._cookies[name] = value
-        return response.status, text
+        return response.status, response.headers.get("Location", ""), text
 
 
 @contextmanager
@@ -141,66 +219,6 @@ def _own_database() -> Iterator[str]:
 
         connections.close_all()
         execute(f"DROP DATABASE {_DATABASE} WITH (FORCE)")
-
-
-def _seed(count: int) -> list[tuple[int, int]]:
-    """Return (dialogue id, comparison id) of `count` pairs that wait to be judged."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
-    from annotation import services
-    from annotation.services import NewSample, NewVariant
-    from records.preferences import Axis
-    from registry.models import Artifact
-    from registry.services import publish_artifact, register_policy
-
-    lead = services.create_user(username="lead", role="lead")
-    annotator = services.create_user(username="annotator", role="annotator", password=_PASSWORD)
-    artifact = publish_artifact(path=Path(__file__), kind=Artifact.Kind.POLICY)
-    policy = register_policy(name="benchmark", artifact=artifact)
-    guidelines = services.publish_guidelines(
-        axis=Axis.HELPFULNESS, version="1", text="Choose the better one.", created_by=lead
-    )
-    round_ = services.open_round(
-        name="benchmark",
-        axis=Axis.HELPFULNESS,
-        guidelines=guidelines,
-        variants=[NewVariant(policy)],
-        target_comparisons=count,
-        max_turns=1,
-        opened_by=lead,
-    )
-    pairs = []
-    for index in range(count):
-        dialogue = services.start_dialogue(
-            annotator=annotator, round_=round_, client_key=uuid.uuid4()
-        )
-        comparison = services.write_prompt(
-            annotator=annotator,
-            dialogue=dialogue,
-            text=f"What is {index} plus {index}?",
-            client_key=uuid.uuid4(),
-        )
-        (job,) = services.claim_comparisons_for_sampling(limit=1, worker="benchmark")
-        samples = [
-            NewSample(
-                policy=policy,
-                text=f"The answer is **{2 * index + number}**.",
-                temperature=request.temperature,
-                top_p=request.top_p,
-                seed=request.seed,
-                num_tokens=8,
-                is_finished=True,
-            )
-            for number, request in enumerate(job.requests)
-        ]
-        services.store_samples(comparison_id=comparison.pk, samples=samples)
-        pairs.append((dialogue.pk, comparison.pk))
-    return pairs
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def _begin_session() -> None:
     os.environ.update(services.environment())
     os.environ["CONCORD_HOME"] = str(home)
     os.environ["CONCORD_SECRET_KEY"] = secret_key(home)
+    os.environ["CONCORD_RESPONSE_FLOOR_MS"] = "0"
     os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
     django.setup()
 

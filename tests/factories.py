@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from annotation import services as annotation
-from annotation.models import Comparison, Dialogue, Guidelines, Judgement, Round, User
+from annotation.models import Comparison, Dialogue, Guidelines, Judgement, Round, Slot, User
 from annotation.scale import Side
 from records.preferences import Axis, Rating, SafetyBin
 from registry import services as registry
@@ -89,6 +89,8 @@ def open_test_round(
     target_comparisons: int = 100,
     max_turns: int = 3,
     lead: User | None = None,
+    overlap: annotation.Overlap = annotation.NO_OVERLAP,
+    guidance: annotation.Guidance = annotation.NO_GUIDANCE,
 ) -> Round:
     """Return an open round that two policy versions answer in."""
     lead = lead or make_lead()
@@ -101,6 +103,8 @@ def open_test_round(
         target_comparisons=target_comparisons,
         max_turns=max_turns,
         opened_by=lead,
+        overlap=overlap,
+        guidance=guidance,
     )
 
 
@@ -181,3 +185,27 @@ def make_judgement(
     annotator: User | None = None, *, round_: Round | None = None, dialogue: Dialogue | None = None
 ) -> Judgement:
     return judge(make_ready_comparison(annotator, round_=round_, dialogue=dialogue))
+
+
+def judge_slot(
+    slot: Slot,
+    *,
+    side: Side = Side.LEFT,
+    rating: Rating = Rating.BETTER,
+    safety_bin: SafetyBin | None = None,
+    client_key: uuid.UUID | None = None,
+    annotator: User | None = None,
+) -> Judgement:
+    """Judge a slot as who holds it; in a safety round both are safe unless told."""
+    if safety_bin is None and slot.round.axis == Axis.SAFETY:
+        safety_bin = SafetyBin.BOTH_SAFE
+    assert slot.annotator is not None
+    return annotation.submit_slot(
+        annotator=annotator or slot.annotator,
+        slot=slot,
+        chosen_sample_id=slot.comparison.samples.get(side=side).pk,
+        rating=rating,
+        safety_bin=safety_bin,
+        client_key=client_key or uuid.uuid4(),
+        active_seconds=9.0,
+    )

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, path
 from webapp.views import (
     accounts,
     annotate,
+    annotate_slots,
     dashboard,
     health,
     home,
@@ -36,6 +37,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("annotate/comparisons/<int:pk>/skip/", annotate.skip, name="skip"),
     path("annotate/comparisons/<int:pk>/flag/", annotate.flag, name="flag"),
     path("annotate/comparisons/<int:pk>/beat/", annotate.beat, name="beat"),
+    path("annotate/next/", annotate_slots.next_task, name="next-task"),
+    path("annotate/pairs/<int:pk>/", annotate_slots.slot, name="slot"),
+    path("annotate/pairs/<int:pk>/judge/", annotate_slots.judge_slot, name="judge-slot"),
+    path("annotate/pairs/<int:pk>/skip/", annotate_slots.skip_slot, name="skip-slot"),
+    path("annotate/pairs/<int:pk>/flag/", annotate_slots.flag_slot, name="flag-slot"),
+    path("annotate/pairs/<int:pk>/beat/", annotate_slots.beat_slot, name="beat-slot"),
     # Reviewers
     path("review/", review.review, name="review"),
     path("review/<int:pk>/", review.judgement, name="judgement"),

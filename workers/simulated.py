@@ -187,7 +187,9 @@ class _Crowd:
         """
         mine = Dialogue.objects.filter(round=self.round, annotator__in=self.users)
         for dialogue in mine.filter(state=Dialogue.State.OPEN).select_related("annotator"):
-            services.finish_dialogue(annotator=dialogue.annotator, dialogue=dialogue)
+            services.finish_dialogue(
+                annotator=dialogue.annotator, dialogue=dialogue, reason=Comparison.SkipReason.OTHER
+            )
         first = self.seed + 1_000_003 * mine.count()
         return [
             _Seat(user, SimulatedAnnotator(PERSONAS[user.persona], first + index))

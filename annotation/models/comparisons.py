@@ -6,9 +6,11 @@ import uuid
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from annotation.models.checks import AXIS_CHOICES, one_of
 from annotation.models.dialogues import Dialogue
+from annotation.models.kinds import JudgementKind
 from annotation.models.rounds import Guidelines, Round
 from annotation.scale import Side
 from records.preferences import Rating, SafetyBin
@@ -97,13 +99,18 @@ class Comparison(models.Model):
     holds_slot = models.BooleanField(default=True, help_text="Counted in the round's target.")
     lease_expires_at = models.DateTimeField(help_text="Until when the slot is kept for the author.")
 
+    num_slots = models.PositiveSmallIntegerField(
+        default=1, help_text="Judgements wanted so far, the author's included: numbers the next."
+    )
     is_flagged = models.BooleanField(default=False)
     flag_note = models.TextField(blank=True)
     skip_reason = models.CharField(max_length=20, choices=SkipReason, blank=True)
     skip_note = models.TextField(blank=True)
     error = models.TextField(blank=True, help_text="Why no pair of responses came about.")
     created_at = models.DateTimeField(auto_now_add=True)
-    ready_at = models.DateTimeField(null=True, blank=True)
+    ready_at = models.DateTimeField(
+        null=True, blank=True, help_text="From when its pair is shown: quick pairs wait a little."
+    )
 
     objects = models.Manager.from_queryset(ComparisonQuerySet)()
 
@@ -165,6 +172,15 @@ class Comparison(models.Model):
         return f"comparison {self.pk}"
 
     @property
+    def is_shown(self) -> bool:
+        """Whether its pair stands before its author: ready, and not sooner than any other."""
+        return (
+            self.state == self.State.READY
+            and self.ready_at is not None
+            and self.ready_at <= timezone.now()
+        )
+
+    @property
     def is_live(self) -> bool:
         """Whether it is neither judged nor given up."""
         return self.state in self.LIVE_STATES
@@ -211,13 +227,16 @@ class SamplingEvent(models.Model):
 
         EMPTY = "empty"
         IDENTICAL = "identical"
+        NEAR_IDENTICAL = "near_identical"
+        TRUNCATED = "truncated"
+        NAMES_ITSELF = "names_itself"
         ERROR = "error"
 
     comparison = models.ForeignKey(
         Comparison, on_delete=models.PROTECT, related_name="sampling_events"
     )
     attempt = models.PositiveSmallIntegerField()
-    reason = models.CharField(max_length=10, choices=Reason)
+    reason = models.CharField(max_length=14, choices=Reason)
     detail = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -237,7 +256,10 @@ class Judgement(models.Model):
         Comparison, on_delete=models.PROTECT, related_name="judgements", db_index=False
     )
     slot = models.PositiveSmallIntegerField(
-        default=0, help_text="Which of the comparison's judgements this is; one is asked for."
+        default=0, help_text="Which of the comparison's judgements this is; 0 is its author's."
+    )
+    kind = models.CharField(
+        max_length=15, choices=JudgementKind, default=JudgementKind.AUTHOR, help_text="Why asked."
     )
     annotator = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -253,6 +275,10 @@ class Judgement(models.Model):
     guidelines = models.ForeignKey(Guidelines, on_delete=models.PROTECT, related_name="judgements")
     client_key = models.UUIDField(help_text="Sent by the form: a repeat finds the first result.")
     active_seconds = models.FloatField(help_text="Time the page was in front and used.")
+    neither_reasons = models.JSONField(
+        default=list, blank=True, help_text="Why neither response is acceptable; empty if one is."
+    )
+    neither_note = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -262,7 +288,21 @@ class Judgement(models.Model):
                 fields=["comparison", "slot"], name="annotation_judgement_slot_unique"
             ),
             models.UniqueConstraint(fields=["client_key"], name="annotation_judgement_key_unique"),
-            models.CheckConstraint(condition=Q(slot=0), name="annotation_judgement_one_slot"),
+            # Nobody judges a comparison twice, except as a silent repeat, and that once.
+            models.UniqueConstraint(
+                fields=["comparison", "annotator"],
+                condition=~Q(kind="repeat"),
+                name="annotation_judgement_once_each",
+            ),
+            models.UniqueConstraint(
+                fields=["comparison", "annotator"],
+                condition=Q(kind="repeat"),
+                name="annotation_judgement_repeated_once",
+            ),
+            one_of("kind", JudgementKind.values, name="annotation_judgement_kind_known"),
+            models.CheckConstraint(
+                condition=Q(slot=0) ^ ~Q(kind="author"), name="annotation_judgement_author_is_first"
+            ),
             one_of("rating", Rating, name="annotation_judgement_rating_known"),
             models.CheckConstraint(
                 condition=Q(axis="safety", safety_bin__in=[value.value for value in SafetyBin])

@@ -46,7 +46,7 @@ class RoundQuerySet(models.QuerySet["Round"]):
 class Round(models.Model):
     """One campaign of annotation on one axis.
 
-    The three counters are changed in the same transaction as the rows they count, with the bound
+    The counters are changed in the same transaction as the rows they count, with the bound
     in the WHERE clause: no round ever holds more comparisons than its target, and progress costs
     one row however many comparisons there are.
     """
@@ -63,10 +63,37 @@ class Round(models.Model):
     guidelines = models.ForeignKey(Guidelines, on_delete=models.PROTECT, related_name="rounds")
     target_comparisons = models.PositiveIntegerField()
     max_turns = models.PositiveSmallIntegerField(help_text="Comparisons in one dialogue, at most.")
+    min_turns = models.PositiveSmallIntegerField(
+        default=1, help_text="Before a dialogue may end, unless its pair is passed on."
+    )
+    system_prompt = models.TextField(blank=True, help_text="What both policies are told first.")
+    topic = models.CharField(max_length=200, blank=True, help_text="What to write about.")
+    goal = models.TextField(blank=True, help_text="What a dialogue should try to achieve.")
+    good_examples = models.TextField(blank=True, help_text="Good first prompts, one a line.")
+    bad_examples = models.TextField(blank=True, help_text="Bad first prompts, one a line.")
     num_reserved = models.PositiveIntegerField(
         default=0, help_text="Comparisons judged or in somebody's hands."
     )
     num_judged = models.PositiveIntegerField(default=0)
+    overlap_share = models.FloatField(
+        default=0.0, help_text="Share of comparisons that several people judge."
+    )
+    judgements_per_comparison = models.PositiveSmallIntegerField(
+        default=1, help_text="How many people judge such a comparison in all, its author included."
+    )
+    gold_share = models.FloatField(
+        default=0.0, help_text="Share of tasks that are comparisons whose answer is known."
+    )
+    repeat_share = models.FloatField(
+        default=0.0, help_text="Share of tasks that repeat a judgement of the annotator's own."
+    )
+    repeat_after = models.PositiveIntegerField(
+        default=50, help_text="Judgements that lie between a judgement and its repeat, at least."
+    )
+    num_further = models.PositiveIntegerField(
+        default=0, help_text="Further judgements wanted: overlap and second readings."
+    )
+    num_further_judged = models.PositiveIntegerField(default=0)
     num_excluded = models.PositiveIntegerField(default=0)
     opened_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="rounds_opened"
@@ -86,7 +113,8 @@ class Round(models.Model):
                 name="annotation_round_closed_has_time",
             ),
             models.CheckConstraint(
-                condition=Q(target_comparisons__gte=1, max_turns__gte=1),
+                condition=Q(target_comparisons__gte=1, max_turns__gte=1)
+                & Q(min_turns__gte=1, min_turns__lte=F("max_turns")),
                 name="annotation_round_targets_positive",
             ),
             models.CheckConstraint(
@@ -97,6 +125,21 @@ class Round(models.Model):
                 condition=Q(num_judged__lte=F("num_reserved"))
                 & Q(num_excluded__lte=F("num_judged")),
                 name="annotation_round_counters_nested",
+            ),
+            models.CheckConstraint(
+                condition=Q(num_further_judged__lte=F("num_further")),
+                name="annotation_round_further_nested",
+            ),
+            models.CheckConstraint(
+                condition=Q(overlap_share__gte=0.0, overlap_share__lte=1.0)
+                & Q(gold_share__gte=0.0, repeat_share__gte=0.0)
+                & Q(gold_share__lte=1.0 - F("repeat_share")),
+                name="annotation_round_shares_are_shares",
+            ),
+            models.CheckConstraint(
+                condition=Q(judgements_per_comparison__gte=2)
+                | Q(judgements_per_comparison=1, overlap_share=0.0),
+                name="annotation_round_overlap_has_people",
             ),
         ]
         indexes = [

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from annotation.errors import NotFoundError
-from annotation.models import Comparison, Dialogue, Draft, User
+from annotation.models import Comparison, Dialogue, Draft, Slot, User
 
 MAX_DRAFT_CHARACTERS = 100_000
 
@@ -18,24 +18,27 @@ def save_draft(
     fields: Mapping[str, Any],
     dialogue: Dialogue | None = None,
     comparison: Comparison | None = None,
+    slot: Slot | None = None,
 ) -> Draft:
     """Keep the fields of a form that is not submitted yet, over what was kept before.
 
-    A draft of a dialogue holds its next prompt, one of a comparison its judgement. It outlives
-    leases, and goes when the form is submitted.
+    A draft of a dialogue holds its next prompt, one of a comparison or slot its judgement. It
+    outlives leases, and goes when the form is submitted.
 
     Raises:
-        NotFoundError: The dialogue or comparison is not this annotator's.
-        ValueError: Not exactly one of the two is given, or the fields are too long.
+        NotFoundError: The dialogue, comparison or slot is not this annotator's.
+        ValueError: Not exactly one of the three is given, or the fields are too long.
     """
-    if comparison is not None and dialogue is None:
-        owner = comparison.dialogue
-    elif dialogue is not None and comparison is None:
-        owner = dialogue
-    else:
+    if sum(thing is not None for thing in (dialogue, comparison, slot)) != 1:
         raise ValueError("a draft belongs to one dialogue or to one comparison")
-    if owner.annotator_id != annotator.pk:
-        raise NotFoundError("dialogue", owner.pk)
+    if slot is not None:
+        _check_slot(annotator, slot)
+        comparison = slot.comparison
+    else:
+        owner = dialogue or (comparison.dialogue if comparison is not None else None)
+        assert owner is not None
+        if owner.annotator_id != annotator.pk:
+            raise NotFoundError("dialogue", owner.pk)
     if len(json.dumps(fields)) > MAX_DRAFT_CHARACTERS:
         raise ValueError(f"a draft holds at most {MAX_DRAFT_CHARACTERS} characters")
     with transaction.atomic():
@@ -46,3 +49,11 @@ def save_draft(
             defaults={"fields": dict(fields)},
         )
     return draft
+
+
+def _check_slot(annotator: User, slot: Slot) -> None:
+    """Pass if the annotator holds the slot, held it last, or began a draft while they did."""
+    if slot.annotator_id == annotator.pk:
+        return
+    if not Draft.objects.filter(annotator=annotator, comparison=slot.comparison_id).exists():
+        raise NotFoundError("pair", slot.pk)

@@ -1,7 +1,7 @@
 """Judging: one atomic, idempotent write per comparison; passing on, flags, heartbeats."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -11,16 +11,27 @@ from annotation.access import ANNOTATORS, require_role
 from annotation.errors import (
     AlreadyJudgedError,
     JudgementError,
-    KeyReusedError,
     NotFoundError,
     StateError,
+    TooFewTurnsError,
 )
-from annotation.models import Comparison, Dialogue, Judgement, Round, Sample, User
-from annotation.scale import safety_bin_named
-from annotation.slots import give_back_slot, lease_until, release_expired, take_slot
-from records.preferences import Axis, Rating
-
-MAX_ACTIVE_SECONDS = 24 * 3600.0
+from annotation.histories import may_finish
+from annotation.models import Comparison, Dialogue, Judgement, Round, User
+from annotation.queue import release_lapsed
+from annotation.scale import Side
+from annotation.services.verdicts import (
+    Verdict,
+    judgement_from,
+    repeated_judgement,
+    store_judgement,
+)
+from annotation.slots import (
+    give_back_slot,
+    lease_until,
+    offer_overlap,
+    release_expired,
+    take_slot,
+)
 
 
 def submit_comparison(
@@ -32,6 +43,9 @@ def submit_comparison(
     safety_bin: str | None,
     client_key: uuid.UUID,
     active_seconds: float,
+    neither_reasons: Sequence[str] = (),
+    neither_note: str = "",
+    edited_text: str = "",
 ) -> Judgement:
     """Store a judgement: which response is better, by how much, and in a safety round the bin.
 
@@ -47,6 +61,9 @@ def submit_comparison(
             with an explanation; None or empty in a helpfulness round.
         client_key: Made by the form that is submitted.
         active_seconds: Time the page was in front and used.
+        neither_reasons: Why neither response is acceptable; the choice stands all the same.
+        neither_note: Anything the annotator adds to that.
+        edited_text: The chosen response made better: ranked above both, it continues the dialogue.
 
     Raises:
         NotFoundError: The comparison is not this annotator's.
@@ -57,6 +74,16 @@ def submit_comparison(
         RoundFullError: The lease has lapsed and others took the last slot.
     """
     require_role(annotator, ANNOTATORS)
+    verdict = Verdict(
+        chosen_sample_id=chosen_sample_id,
+        rating=rating,
+        safety_bin=safety_bin,
+        client_key=client_key,
+        active_seconds=active_seconds,
+        neither_reasons=neither_reasons,
+        neither_note=neither_note,
+        edited_text=edited_text,
+    )
     try:
         with transaction.atomic():
             locked = _lock_own(annotator, comparison)
@@ -64,17 +91,20 @@ def submit_comparison(
                 raise AlreadyJudgedError
             if locked.state != Comparison.State.READY:
                 raise StateError(locked.state, Comparison.State.READY)
-            judgement = _build(
-                locked, chosen_sample_id, rating, safety_bin, client_key, active_seconds
+            judgement = judgement_from(
+                verdict,
+                comparison=locked,
+                annotator=locked.dialogue.annotator,
+                sides={sample.pk: Side(sample.side) for sample in locked.samples.all()},
             )
-            judgement.save(force_insert=True)
+            store_judgement(judgement, verdict)
             _settle(locked)
     except (AlreadyJudgedError, IntegrityError):
         # The same form again; if at the same time, it has waited for the first one's lock.
-        repeated = _judgement_of(client_key)
+        repeated = repeated_judgement(client_key, annotator, comparison.pk)
         if repeated is None:
             raise
-        return _same(repeated, annotator, comparison)
+        return repeated
     return judgement
 
 
@@ -140,24 +170,31 @@ def beat_comparison(*, annotator: User, comparison: Comparison) -> bool:
     return live.update(lease_expires_at=lease_until()) == 1
 
 
-def finish_dialogue(*, annotator: User, dialogue: Dialogue) -> Dialogue:
+def finish_dialogue(*, annotator: User, dialogue: Dialogue, reason: str = "") -> Dialogue:
     """End a dialogue before it has all its turns; a pair not judged yet is passed on. Idempotent.
+
+    It may end once it has the round's fewest turns, when nothing was written, when its last prompt
+    was passed on or came to nothing, when the round takes no more, or for a stated `reason`.
 
     Raises:
         NotFoundError: The dialogue is not this annotator's.
+        TooFewTurnsError: It may not end yet.
     """
     require_role(annotator, ANNOTATORS)
     if dialogue.annotator_id != annotator.pk:
         raise NotFoundError("dialogue", dialogue.pk)
     with transaction.atomic():
-        locked = Dialogue.objects.select_for_update(no_key=True).get(pk=dialogue.pk)
+        dialogues = Dialogue.objects.select_related("round")
+        locked = dialogues.select_for_update(of=("self",), no_key=True).get(pk=dialogue.pk)
         if not locked.is_open:
             return locked
+        if not reason and not may_finish(locked):
+            raise TooFewTurnsError(locked.num_turns, locked.round.min_turns)
         for comparison in Comparison.objects.live().filter(dialogue=locked):
             skip_comparison(
                 annotator=annotator,
                 comparison=comparison,
-                reason=Comparison.SkipReason.OTHER,
+                reason=reason or Comparison.SkipReason.OTHER,
                 note="dialogue ended",
             )
         Dialogue.objects.filter(pk=locked.pk).update(
@@ -172,59 +209,14 @@ def release_expired_leases() -> int:
     """Give back the slots of all rounds whose leases have lapsed; return how many.
 
     The comparisons stay as they are: their authors may still judge them while a slot is free.
+    Further judgements that lapsed are offered again.
     """
-    released = 0
+    released = release_lapsed()
     unsettled = Round.objects.filter(num_reserved__gt=F("num_judged"))
     for round_id in unsettled.values_list("pk", flat=True):
         with transaction.atomic():
             released += release_expired(round_id)
     return released
-
-
-def _build(
-    comparison: Comparison,
-    chosen_sample_id: int,
-    rating: str,
-    safety_bin: str | None,
-    client_key: uuid.UUID,
-    active_seconds: float,
-) -> Judgement:
-    samples: Mapping[int, Sample] = {sample.pk: sample for sample in comparison.samples.all()}
-    chosen = samples.get(chosen_sample_id)
-    if chosen is None:
-        raise JudgementError("chosen_sample_id", "choose one of the two responses shown")
-    if rating not in list(Rating):
-        raise JudgementError("rating", f"{rating!r} is not one of {', '.join(Rating)}")
-    if not 0.0 <= active_seconds <= MAX_ACTIVE_SECONDS:
-        raise JudgementError("active_seconds", f"{active_seconds} is not within a day")
-    round_ = comparison.round
-    return Judgement(
-        comparison=comparison,
-        annotator=comparison.dialogue.annotator,
-        chosen_sample=chosen,
-        displayed_side=chosen.side,
-        axis=round_.axis,
-        rating=rating,
-        safety_bin=_checked_bin(Axis(round_.axis), safety_bin),
-        guidelines_id=round_.guidelines_id,
-        client_key=client_key,
-        active_seconds=active_seconds,
-    )
-
-
-def _checked_bin(axis: Axis, safety_bin: str | None) -> str:
-    if axis is not Axis.SAFETY:
-        if safety_bin:
-            raise JudgementError("safety_bin", f"a {axis} round does not ask which side is safe")
-        return ""
-    if not safety_bin:
-        raise JudgementError("safety_bin", "say which of the two responses is safe")
-    try:
-        return safety_bin_named(safety_bin).value
-    except JudgementError:
-        raise
-    except ValueError as error:
-        raise JudgementError("safety_bin", str(error)) from error
 
 
 def _settle(comparison: Comparison) -> None:
@@ -241,7 +233,10 @@ def _settle(comparison: Comparison) -> None:
         values |= {"state": Dialogue.State.FINISHED, "finished_at": Now()}
     Dialogue.objects.filter(pk=dialogue.pk).update(**values)
     comparison.drafts.all().delete()
-    Round.objects.filter(pk=round_.pk).update(num_judged=F("num_judged") + 1)
+    num_offered = offer_overlap(comparison)
+    Round.objects.filter(pk=round_.pk).update(
+        num_judged=F("num_judged") + 1, num_further=F("num_further") + num_offered
+    )
 
 
 def _lock_own(annotator: User, comparison: Comparison) -> Comparison:
@@ -255,13 +250,3 @@ def _lock_own(annotator: User, comparison: Comparison) -> Comparison:
     if locked is None:
         raise NotFoundError("comparison", comparison.pk)
     return locked
-
-
-def _judgement_of(client_key: uuid.UUID) -> Judgement | None:
-    return Judgement.objects.filter(client_key=client_key).first()
-
-
-def _same(judgement: Judgement, annotator: User, comparison: Comparison) -> Judgement:
-    if (judgement.annotator_id, judgement.comparison_id) != (annotator.pk, comparison.pk):
-        raise KeyReusedError
-    return judgement

@@ -15,13 +15,13 @@ from annotation.errors import (
     RoundClosedError,
     RoundFullError,
 )
-from annotation.models import Comparison, Dialogue, Round, User
+from annotation.likeness import bands_of
+from annotation.models import Comparison, Dialogue, PromptBand, Round, User
 from annotation.services.drafts import save_draft
+from annotation.services.texts import MAX_CHARACTERS, problem_of
 from annotation.slots import lease_until, take_slot
 
-MAX_PROMPT_CHARACTERS = 20_000
-_TEMPLATE_TAGS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
-"""Marks of the chat format: in a prompt they would pass for another speaker."""
+MAX_PROMPT_CHARACTERS = MAX_CHARACTERS
 
 
 def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> Dialogue:
@@ -117,6 +117,11 @@ def _store_prompt(
             client_key=client_key,
             lease_expires_at=lease_until(),
         )
+        if comparison.turn == 0:
+            PromptBand.objects.bulk_create(
+                PromptBand(round=round_, comparison=comparison, value=value)
+                for value in bands_of(text)
+            )
         locked.drafts.all().delete()
     return comparison
 
@@ -131,13 +136,9 @@ def _checked_text(text: str) -> str:
     text = text.strip()
     if not text:
         raise PromptError("write a prompt first: it is empty")
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise PromptError(f"{len(text)} characters are more than {MAX_PROMPT_CHARACTERS}; shorten")
-    if "\0" in text:
-        raise PromptError("the prompt holds a zero byte, which no keyboard types; remove it")
-    for tag in _TEMPLATE_TAGS:
-        if tag in text:
-            raise PromptError(f"a prompt may not hold {tag}, a mark of the chat format; remove it")
+    problem = problem_of(text, "a prompt")
+    if problem is not None:
+        raise PromptError(problem)
     return text
 
 

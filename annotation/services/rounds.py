@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from annotation.access import LEADS, require_role
 from annotation.errors import RoundConfigError
 from annotation.models import Comparison, Dialogue, Guidelines, Round, RoundVariant, User
+from annotation.services.texts import problem_of
 from records.preferences import Axis
 from registry.models import PolicyVersion
 
@@ -23,6 +24,41 @@ class NewVariant(NamedTuple):
     """Each response is drawn at a temperature between the two."""
     top_p: float = 1.0
     max_new_tokens: int = 64
+
+
+class Overlap(NamedTuple):
+    """Who else judges the comparisons of a round, and what measures the annotators."""
+
+    overlap_share: float = 0.0
+    """Share of comparisons that several people judge."""
+    judgements_per_comparison: int = 1
+    """How many people judge such a comparison in all, its author included."""
+    gold_share: float = 0.0
+    """Share of tasks that are comparisons whose answer is known."""
+    repeat_share: float = 0.0
+    """Share of tasks that repeat a judgement of the annotator's own."""
+    repeat_after: int = 50
+    """Judgements that lie between a judgement and its repeat, at least."""
+
+
+NO_OVERLAP = Overlap()
+
+
+class Guidance(NamedTuple):
+    """What annotators are told while they write, and what the policies are told first."""
+
+    min_turns: int = 1
+    """Turns before a dialogue may end, unless its pair is passed on."""
+    system_prompt: str = ""
+    topic: str = ""
+    goal: str = ""
+    good_examples: str = ""
+    """Good first prompts, one a line."""
+    bad_examples: str = ""
+    """Bad first prompts, one a line."""
+
+
+NO_GUIDANCE = Guidance()
 
 
 def publish_guidelines(*, axis: Axis, version: str, text: str, created_by: User) -> Guidelines:
@@ -51,6 +87,8 @@ def open_round(
     target_comparisons: int,
     max_turns: int,
     opened_by: User,
+    overlap: Overlap = NO_OVERLAP,
+    guidance: Guidance = NO_GUIDANCE,
 ) -> Round:
     """Open a round: from now on annotators find it.
 
@@ -62,6 +100,8 @@ def open_round(
         target_comparisons: How many comparisons may be judged; never exceeded.
         max_turns: Comparisons in one dialogue, at most.
         opened_by: A lead.
+        overlap: Further judgements by others, gold comparisons and repeats.
+        guidance: System prompt, fewest turns, topic, goal and examples.
 
     Raises:
         NotAllowedError: `opened_by` is no lead.
@@ -70,6 +110,8 @@ def open_round(
     require_role(opened_by, LEADS)
     _check_round(axis, guidelines, target_comparisons, max_turns)
     _check_variants(variants)
+    _check_overlap(overlap)
+    _check_guidance(guidance, max_turns)
     try:
         with transaction.atomic():
             round_ = Round.objects.create(
@@ -79,6 +121,8 @@ def open_round(
                 target_comparisons=target_comparisons,
                 max_turns=max_turns,
                 opened_by=opened_by,
+                **overlap._asdict(),
+                **guidance._asdict(),
             )
             RoundVariant.objects.bulk_create(
                 RoundVariant(round=round_, **variant._asdict()) for variant in variants
@@ -119,6 +163,39 @@ def _check_round(
         raise RoundConfigError("target_comparisons", f"{target_comparisons} is below 1")
     if not 1 <= max_turns <= 100:
         raise RoundConfigError("max_turns", f"{max_turns} is not between 1 and 100")
+
+
+def _check_overlap(overlap: Overlap) -> None:
+    for name in ("overlap_share", "gold_share", "repeat_share"):
+        share = getattr(overlap, name)
+        if not 0.0 <= share <= 1.0:
+            raise RoundConfigError(name, f"{share} is not between 0 and 1")
+    if overlap.gold_share + overlap.repeat_share > 1.0:
+        raise RoundConfigError("repeat_share", "gold and repeats together are more than all tasks")
+    if not 1 <= overlap.judgements_per_comparison <= 20:
+        raise RoundConfigError(
+            "judgements_per_comparison",
+            f"{overlap.judgements_per_comparison} is not between 1 and 20",
+        )
+    if overlap.overlap_share and overlap.judgements_per_comparison < 2:
+        raise RoundConfigError(
+            "judgements_per_comparison", "comparisons that several people judge need at least 2"
+        )
+    if overlap.repeat_after < 1:
+        raise RoundConfigError("repeat_after", f"{overlap.repeat_after} is below 1")
+
+
+def _check_guidance(guidance: Guidance, max_turns: int) -> None:
+    if not 1 <= guidance.min_turns <= max_turns:
+        raise RoundConfigError(
+            "min_turns", f"{guidance.min_turns} is not between 1 and {max_turns}"
+        )
+    if len(guidance.topic) > 200:
+        raise RoundConfigError("topic", f"{len(guidance.topic)} characters are more than 200")
+    for name in ("system_prompt", "goal", "good_examples", "bad_examples"):
+        problem = problem_of(getattr(guidance, name), "this text")
+        if problem is not None:
+            raise RoundConfigError(name, problem)
 
 
 def _check_variants(variants: Sequence[NewVariant]) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -14,6 +15,7 @@ from django.utils import timezone
 from annotation.histories import prompts_of
 from annotation.models import Comparison, RoundVariant, Sample, SamplingEvent
 from annotation.scale import Side
+from annotation.services.guard import Response, problem_of_pair
 from annotation.slots import give_back_slot
 from records.dialogues import Dialogue as DialogueRecord
 from registry.models import PolicyVersion
@@ -67,9 +69,10 @@ def claim_comparisons_for_sampling(*, limit: int, worker: str) -> list[SamplingJ
     with transaction.atomic():
         claimed = list(
             Comparison.objects.to_sample()
+            .select_related("round")
             .filter(Q(state=Comparison.State.WAITING) | lapsed)
             .order_by("pk")
-            .select_for_update(skip_locked=True, no_key=True)[:limit]
+            .select_for_update(of=("self",), skip_locked=True, no_key=True)[:limit]
         )
         Comparison.objects.filter(pk__in=[item.pk for item in claimed]).update(
             state=Comparison.State.SAMPLING,
@@ -98,9 +101,10 @@ def beat_sampling(*, comparison_ids: Sequence[int], worker: str) -> int:
 def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Comparison:
     """Store the two responses on randomly drawn sides: the comparison is ready to be judged.
 
-    A pair that nobody could compare (one is empty, or both say the same) is recorded as an event
-    and drawn again with other seeds; after the third such pair the comparison fails, and its
-    author is asked for another prompt. A delivery that comes late or twice changes nothing.
+    A pair that nobody could compare (`guard.problem_of_pair`) is recorded as an event and drawn
+    again with other seeds, the third time from other variants; after that the comparison fails,
+    and its author is asked for another prompt. A delivery that comes late or twice changes nothing.
+    The pair is shown no sooner than a fixed time after the prompt, so that its speed tells nothing.
 
     Raises:
         ValueError: There are not exactly two samples.
@@ -108,11 +112,11 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
     if len(samples) != 2:
         raise ValueError(f"a comparison takes 2 samples, not {len(samples)}")
     samples = [sample._replace(text=_storable(sample.text)) for sample in samples]
-    problem = _problem_of(samples)
     with transaction.atomic():
         comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison_id)
         if comparison.state != Comparison.State.SAMPLING:
             return comparison
+        problem = _problem_of(comparison, samples)
         if problem is not None:
             texts = [sample.text for sample in samples]
             _draw_again(comparison, problem, {"texts": texts})
@@ -124,7 +128,8 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
             for side, sample in zip(sides, samples, strict=True)
         )
         comparison.state = Comparison.State.READY
-        comparison.ready_at = timezone.now()
+        floor = timedelta(milliseconds=settings.RESPONSE_FLOOR_MS)
+        comparison.ready_at = max(timezone.now(), comparison.created_at + floor)
         comparison.sampling_expires_at = None
         comparison.save(update_fields=["state", "ready_at", "sampling_expires_at"])
     return comparison
@@ -149,9 +154,10 @@ def _requests(
     """Draw which two variants answer and at which two temperatures.
 
     With one variant both responses are its own. The draw depends on the comparison's secret seed
-    and the attempt alone, so it can be repeated.
+    and the attempt alone, so it can be repeated. The second attempt asks the same variants again
+    with other seeds, the third draws variants anew.
     """
-    stream = _stream(comparison, f"requests {comparison.sampling_attempts}")
+    stream = _stream(comparison, f"variants {(comparison.sampling_attempts + 1) // 2}")
     first, second = stream.sample(variants, 2) if len(variants) > 1 else (variants[0],) * 2
     temperatures = [
         round(stream.uniform(variant.temperature_low, variant.temperature_high), 2)
@@ -161,7 +167,8 @@ def _requests(
         temperatures = [first.temperature_low, second.temperature_high]
         if temperatures[0] == temperatures[1]:
             temperatures = [first.temperature_high, second.temperature_low]
-    seeds = [stream.randrange(2**31) for _ in range(2)]
+    seed_stream = _stream(comparison, f"seeds {comparison.sampling_attempts}")
+    seeds = [seed_stream.randrange(2**31) for _ in range(2)]
     one, two = (
         SampleRequest(
             policy=variant.policy,
@@ -204,6 +211,17 @@ _EXPLANATIONS = {
         "Both policies say the same to this prompt, so there is nothing to compare. Please ask "
         "something more open."
     ),
+    SamplingEvent.Reason.NEAR_IDENTICAL: (
+        "Both policies say nearly the same to this prompt, so there is little to compare. Please "
+        "ask something more open."
+    ),
+    SamplingEvent.Reason.TRUNCATED: (
+        "The responses broke off. Please try another prompt; the lead can see why."
+    ),
+    SamplingEvent.Reason.NAMES_ITSELF: (
+        "The responses said who wrote them, so they could not be compared fairly. Please ask about "
+        "something else than the assistants themselves."
+    ),
     SamplingEvent.Reason.ERROR: (
         "The responses could not be drawn. Please try another prompt; the lead can see why."
     ),
@@ -215,11 +233,18 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _problem_of(samples: Sequence[NewSample]) -> SamplingEvent.Reason | None:
-    texts = [sample.text.strip() for sample in samples]
-    if not all(texts):
-        return SamplingEvent.Reason.EMPTY
-    return SamplingEvent.Reason.IDENTICAL if texts[0] == texts[1] else None
+def _problem_of(
+    comparison: Comparison, samples: Sequence[NewSample]
+) -> SamplingEvent.Reason | None:
+    variants = RoundVariant.objects.filter(round=comparison.round_id).values_list(
+        "policy", "policy__name", "max_new_tokens"
+    )
+    limits = {policy: limit for policy, _, limit in variants}
+    responses = [
+        Response(item.text, item.is_finished, item.num_tokens, limits.get(item.policy.pk))
+        for item in samples
+    ]
+    return problem_of_pair(responses, [name for _, name, _ in variants])
 
 
 def _variants_of(round_ids: set[int]) -> dict[int, list[RoundVariant]]:

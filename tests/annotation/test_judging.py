@@ -384,7 +384,7 @@ def test_a_flagged_comparison_may_still_be_judged() -> None:
         ({"axis": "safety", "safety_bin": "other_safe"}, "judgement_bin_fits_axis"),
         ({"rating": "banana"}, "judgement_rating_known"),
         ({"active_seconds": -1.0}, "judgement_time_not_negative"),
-        ({"slot": 1}, "judgement_one_slot"),
+        ({"slot": 1}, "judgement_author_is_first"),
         ({"displayed_side": "left"}, "judgement_chosen_is_of_comparison"),
     ],
 )

@@ -80,7 +80,7 @@ def test_the_whole_task_by_keyboard_alone(open_page: OpenPage, sampler_is_alive:
     assert bad != good
     second = Judgement.objects.order_by("-pk")[0]
     assert (second.displayed_side, second.rating) == ("right", "negligibly_better")
-    expect(page.get_by_role("button", name="Start the next dialogue")).to_be_focused()
+    expect(page.get_by_role("button", name="Next task")).to_be_focused()
     keys.press("Enter")
     expect(page.get_by_label("Your first message")).to_be_focused()
     assert Dialogue.objects.count() == 2

@@ -29,6 +29,8 @@ TABLE: dict[str, set[str]] = {
     "password": EVERYBODY,
     **dict.fromkeys(("annotate", "draft", "start", "dialogue", "prompt", "finish"), ANNOTATORS),
     **dict.fromkeys(("judge", "skip", "flag", "beat"), ANNOTATORS),
+    **dict.fromkeys(("next-task", "slot", "judge-slot"), ANNOTATORS),
+    **dict.fromkeys(("skip-slot", "flag-slot", "beat-slot"), ANNOTATORS),
     **dict.fromkeys(("review", "judgement", "guidelines"), REVIEWERS),
     **dict.fromkeys(("dashboard", "rounds", "new-round", "round", "close-round"), LEADS),
     "new-guidelines": LEADS,

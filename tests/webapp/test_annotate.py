@@ -313,7 +313,8 @@ def test_a_response_is_shown_as_text_and_never_run(
     page = page_of(annotator_client, comparison.dialogue)
     assert "<script>alert" not in page
     assert "<img" not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    # The prompt, the response, and the response once more as what an edit begins with.
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 3
 
 
 @pytest.mark.parametrize(
@@ -478,7 +479,7 @@ def test_after_the_last_turn_the_next_dialogue_is_one_key_away(
     )
     page = response.content.decode()
     assert "Dialogue finished" in page
-    assert "Start the next dialogue" in page
+    assert "Next task" in page
     assert "autofocus" in page
 
 

@@ -27,6 +27,12 @@ def round_fields(guidelines: Guidelines, *policies: object, **fields: str) -> di
         "guidelines": str(guidelines.pk),
         "target_comparisons": "200",
         "max_turns": "4",
+        "min_turns": "1",
+        "overlap_share": "0.2",
+        "judgements_per_comparison": "3",
+        "gold_share": "0",
+        "repeat_share": "0",
+        "repeat_after": "50",
         "variant-TOTAL_FORMS": "4",
         "variant-INITIAL_FORMS": "4",
         "variant-MIN_NUM_FORMS": "0",
@@ -184,3 +190,44 @@ def test_a_new_version_may_begin_from_an_earlier_one(lead_client: Client) -> Non
     page = lead_client.get(reverse("new-guidelines") + f"?from={first.pk}").content.decode()
     assert first.text in page
     assert lead_client.get(reverse("new-guidelines") + "?from=x").status_code == 200
+
+
+def test_overlap_and_guidance_are_opened_with_the_round_and_shown(lead_client: Client) -> None:
+    fields = round_fields(
+        make_guidelines(),
+        make_policy_version().pk,
+        gold_share="0.1",
+        repeat_share="0.05",
+        min_turns="2",
+        topic="Cooking",
+        system_prompt="Answer in verse.",
+        good_examples="Why does bread rise?",
+    )
+    lead_client.post(reverse("new-round"), fields)
+    round_ = Round.objects.get()
+    assert (round_.overlap_share, round_.judgements_per_comparison) == (0.2, 3)
+    assert (round_.gold_share, round_.repeat_share, round_.repeat_after) == (0.1, 0.05, 50)
+    assert (round_.min_turns, round_.topic) == (2, "Cooking")
+    page = lead_client.get(reverse("round", args=[round_.pk])).content.decode()
+    for words in ("0.2 of comparisons, 3 people each", "Answer in verse.", "Why does bread rise?"):
+        assert words in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"overlap_share": "1.5"}, "less than or equal to 1"),
+        ({"judgements_per_comparison": "1"}, "need at least 2"),
+        ({"gold_share": "0.6", "repeat_share": "0.6"}, "more than all tasks"),
+        ({"min_turns": "9"}, "9 is not between 1 and 4"),
+        ({"system_prompt": "a [INST] b"}, "this text may not hold [INST]"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(
+    lead_client: Client, changes: dict[str, str], message: str
+) -> None:
+    fields = round_fields(make_guidelines(), make_policy_version().pk, **changes)
+    response = lead_client.post(reverse("new-round"), fields)
+    assert response.status_code == 422
+    assert message in response.content.decode()
+    assert not Round.objects.exists()

@@ -1,5 +1,6 @@
 """The annotator's forms: a prompt, a judgement, passing on, a flag."""
 
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -7,10 +8,11 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from annotation.errors import ContradictionError
-from annotation.models import Comparison
+from annotation.models import Comparison, UnacceptableReason
 from annotation.scale import STEPS, Side, safety_bin_for
 from annotation.selectors import PairView
 from annotation.services.prompts import MAX_PROMPT_CHARACTERS
+from annotation.services.verdicts import MAX_ACTIVE_SECONDS
 from records.preferences import Axis, Rating
 
 SIDE_LETTERS = {Side.LEFT: "A", Side.RIGHT: "B"}
@@ -26,6 +28,14 @@ _SHORT_WORDS = {
     Rating.SLIGHTLY_BETTER: "Slightly",
     Rating.NEGLIGIBLY_BETTER: "Negligibly",
 }
+
+
+class NeitherChoice(NamedTuple):
+    """One reason why neither response is acceptable."""
+
+    name: str
+    label: str
+    is_checked: bool
 
 
 class Segment(NamedTuple):
@@ -68,11 +78,13 @@ class PromptForm(forms.Form):
         error_messages={"required": "Write a message first."},
     )
     client_key = forms.UUIDField(widget=forms.HiddenInput)
+    is_sure = forms.BooleanField(required=False)
     risk_category = forms.ChoiceField(label="Risk it probes", required=False)
     attack_vector = forms.ChoiceField(label="How it tries", required=False)
 
     def __init__(self, data: Any = None, *, axis: Axis, initial: dict[str, Any]) -> None:  # noqa: ANN401
         super().__init__(data, initial=initial)
+        self.near_duplicate: Comparison | None = None
         if axis is Axis.SAFETY:
             self.fields["risk_category"].choices = _choices(Comparison.RiskCategory)  # type: ignore[attr-defined]
             self.fields["attack_vector"].choices = _choices(Comparison.AttackVector)  # type: ignore[attr-defined]
@@ -91,6 +103,8 @@ class JudgementForm(forms.Form):
     )
     client_key = forms.UUIDField()
     active_seconds = forms.FloatField(min_value=0, required=False)
+    neither_note = forms.CharField(max_length=2000, required=False)
+    edited_text = forms.CharField(max_length=MAX_PROMPT_CHARACTERS, required=False)
 
     def __init__(
         self,
@@ -111,6 +125,17 @@ class JudgementForm(forms.Form):
         self.fields["safe"].required = self.is_safety
 
     @property
+    def neither(self) -> list[NeitherChoice]:
+        """The reasons why neither response is acceptable; each is a field of its own."""
+        values = self.data if self.is_bound else self.initial
+        return [
+            NeitherChoice(
+                f"neither_{reason.value}", reason.label, bool(values.get(f"neither_{reason}"))
+            )
+            for reason in UnacceptableReason
+        ]
+
+    @cached_property
     def segments(self) -> list[Segment]:
         """The eight steps from left to right."""
         checked = self["choice"].value()
@@ -160,6 +185,21 @@ class JudgementForm(forms.Form):
             self.add_error("safe", str(error))
         return data
 
+    def verdict(self) -> dict[str, Any]:
+        """Return what a valid form says, by the names of `services.submit_comparison`."""
+        data = self.cleaned_data
+        names = ("chosen_sample_id", "rating", "safety_bin", "client_key")
+        seconds = min(data["active_seconds"] or 0.0, MAX_ACTIVE_SECONDS)
+        return {
+            **{name: data[name] for name in names},
+            "active_seconds": seconds,
+            "neither_reasons": [
+                choice.name.removeprefix("neither_") for choice in self.neither if choice.is_checked
+            ],
+            "neither_note": data["neither_note"],
+            "edited_text": data["edited_text"],
+        }
+
 
 class SkipForm(forms.Form):
     """Why a pair is passed on."""
@@ -191,11 +231,12 @@ class DraftForm(forms.Form):
 
     dialogue = forms.IntegerField(required=False)
     comparison = forms.IntegerField(required=False)
+    slot = forms.IntegerField(required=False)
 
     def clean(self) -> dict[str, Any]:
-        """A draft belongs to one of the two."""
+        """A draft belongs to one of the three."""
         data: dict[str, Any] = super().clean() or self.cleaned_data
-        if (data.get("dialogue") is None) == (data.get("comparison") is None):
+        if sum(value is not None for value in data.values()) != 1:
             raise ValidationError("A draft belongs to a dialogue or to a comparison.")
         return data
 

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.forms import BaseFormSet, formset_factory
 
 from annotation.models import Guidelines
-from annotation.services import NewVariant
+from annotation.services import Guidance, NewVariant, Overlap
 from records.preferences import Axis
 from registry.models import PolicyVersion
 from registry.selectors import latest_policies
@@ -56,6 +56,79 @@ class RoundForm(forms.Form):
         initial=4,
         help_text="Comparisons in one dialogue, at most.",
     )
+    min_turns = forms.IntegerField(
+        label="Turns before it may end",
+        min_value=1,
+        max_value=100,
+        initial=1,
+        help_text="A pair that is passed on may end a dialogue sooner.",
+    )
+    system_prompt = forms.CharField(
+        required=False,
+        max_length=20_000,
+        help_text="What both policies are told before each dialogue; annotators can read it.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+    topic = forms.CharField(required=False, max_length=200, help_text="What to write about.")
+    goal = forms.CharField(
+        required=False,
+        max_length=2000,
+        help_text="What a dialogue should try to achieve.",
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )
+    good_examples = forms.CharField(
+        required=False,
+        max_length=5000,
+        help_text="Good first messages, one a line; shown while writing.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+    bad_examples = forms.CharField(
+        required=False,
+        max_length=5000,
+        help_text="Bad first messages, one a line.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+    overlap_share = forms.FloatField(
+        label="Share judged by several",
+        min_value=0,
+        max_value=1,
+        initial=0,
+        help_text="0.2: every fifth comparison goes to other people too, for agreement.",
+    )
+    judgements_per_comparison = forms.IntegerField(
+        label="People for each of these",
+        min_value=1,
+        max_value=20,
+        initial=1,
+        help_text="In all, the author included. Nobody judges a comparison twice.",
+    )
+    gold_share = forms.FloatField(
+        label="Share of gold",
+        min_value=0,
+        max_value=1,
+        initial=0,
+        help_text="Tasks whose answer is known, mixed in without a mark.",
+    )
+    repeat_share = forms.FloatField(
+        label="Share of repeats",
+        min_value=0,
+        max_value=1,
+        initial=0,
+        help_text="Tasks that show an annotator a pair of their own again, without a mark.",
+    )
+    repeat_after = forms.IntegerField(
+        label="Repeat after",
+        min_value=1,
+        initial=50,
+        help_text="Judgements that lie between a judgement and its repeat, at least.",
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a valid form says, by the names of `services.open_round`."""
+        values = {**self.cleaned_data, "axis": Axis(self.cleaned_data["axis"])}
+        overlap = Overlap(**{name: values.pop(name) for name in Overlap._fields})
+        guidance = Guidance(**{name: values.pop(name) for name in Guidance._fields})
+        return {**values, "overlap": overlap, "guidance": guidance}
 
     def clean(self) -> dict[str, Any]:
         """Guidelines and round are about the same axis."""

@@ -4,13 +4,24 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
+from django.urls import reverse
 from django.utils import timezone
 
-from annotation.histories import history_of
-from annotation.models import Comparison, Dialogue, Round, User
-from annotation.selectors import NothingReason, PairView, pair_view
+from annotation.histories import history_of, may_finish
+from annotation.models import Comparison, Dialogue, Round, Slot, User
+from annotation.selectors import (
+    NothingReason,
+    PairView,
+    Work,
+    WorkKind,
+    open_rounds,
+    pair_view,
+    slot_pair_view,
+    work_for,
+)
 from annotation.slots import next_free_at
 from records.dialogues import Role, Turn
 
@@ -22,6 +33,7 @@ class TaskKind(StrEnum):
     WAIT = "wait"
     JUDGE = "judge"
     FINISHED = "finished"
+    GONE = "gone"
     NOTHING = "nothing"
 
 
@@ -32,9 +44,19 @@ _KIND_OF_STATE = {
 }
 
 
+class TaskUrls(NamedTuple):
+    """Where the forms of a task go."""
+
+    page: str
+    judge: str = ""
+    skip: str = ""
+    flag: str = ""
+    beat: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The state of one dialogue as its author sees it."""
+    """The state of one dialogue as its author sees it, or one pair of somebody else's."""
 
     kind: TaskKind
     dialogue: Dialogue
@@ -45,16 +67,64 @@ class Task:
     pair: PairView | None = None
     reason: NothingReason | None = None
     next_free_at: datetime | None = None
+    may_finish: bool = False
+    """Whether its author may end the dialogue now."""
+    slot: Slot | None = None
+    """Set where somebody else wrote the prompt; why it is asked is not shown."""
 
     @property
     def round(self) -> Round:
         """The round it belongs to."""
-        return self.dialogue.round
+        return self.dialogue.round if self.slot is None else self.slot.round
 
     @property
     def turn_number(self) -> int:
         """The turn that is open, counted from one."""
+        if self.slot is not None and self.comparison is not None:
+            return self.comparison.turn + 1
         return min(self.dialogue.num_turns + 1, self.round.max_turns)
+
+    @property
+    def draft_target(self) -> str:
+        """What the draft of a judgement is of."""
+        return "comparison" if self.slot is None else "slot"
+
+    @property
+    def draft_id(self) -> int:
+        """The id of what the draft of a judgement is of."""
+        thing = self.slot or self.comparison
+        assert thing is not None
+        return thing.pk
+
+    @cached_property
+    def urls(self) -> TaskUrls:
+        """The addresses of the page and of its forms."""
+        if self.slot is not None:
+            names = ("slot", "judge-slot", "skip-slot", "flag-slot", "beat-slot")
+            return TaskUrls(*(reverse(name, args=[self.slot.pk]) for name in names))
+        page = reverse("dialogue", args=[self.dialogue.pk])
+        if self.kind is not TaskKind.JUDGE or self.comparison is None:
+            return TaskUrls(page)
+        forms = ("judge", "skip", "flag", "beat")
+        return TaskUrls(page, *(reverse(name, args=[self.comparison.pk]) for name in forms))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """Everything an annotator can go on with or begin."""
+
+    work: Work
+    dialogues: list["OpenDialogue"]
+    rounds: list[Round]
+
+    @property
+    def offers_slots(self) -> bool:
+        """Whether pairs that others wrote may be waiting; who asks for one finds out."""
+        return self.work.kind is WorkKind.SLOT or any(
+            round_.num_further > round_.num_further_judged
+            or round_.gold_share + round_.repeat_share > 0
+            for round_ in self.rounds
+        )
 
 
 class OpenDialogue(NamedTuple):
@@ -69,7 +139,7 @@ class OpenDialogue(NamedTuple):
 def task_of(dialogue: Dialogue) -> Task:
     """Return what its author does next in this dialogue."""
     last = _newest_comparison(dialogue) if dialogue.is_open else None
-    if last is not None and last.state == Comparison.State.READY:
+    if last is not None and last.is_shown:
         pair = pair_view(last)
         turns = pair.prompt.turns
         return Task(kind=TaskKind.JUDGE, dialogue=dialogue, turns=turns, comparison=last, pair=pair)
@@ -89,6 +159,38 @@ def task_of(dialogue: Dialogue) -> Task:
         comparison=failed,
         reason=reason,
         next_free_at=free_at,
+        may_finish=may_finish(dialogue),
+    )
+
+
+def slot_task_of(slot: Slot, annotator: User) -> Task:
+    """Return the pair of a slot as its annotator sees it: to be judged, or gone to others."""
+    comparison = slot.comparison
+    dialogue = comparison.dialogue
+    is_open = slot.state == Slot.State.FREE or (
+        slot.annotator_id == annotator.pk and slot.state != Slot.State.JUDGED
+    )
+    if not is_open:
+        return Task(
+            kind=TaskKind.GONE, dialogue=dialogue, turns=(), comparison=comparison, slot=slot
+        )
+    pair = slot_pair_view(slot)
+    return Task(
+        kind=TaskKind.JUDGE,
+        dialogue=dialogue,
+        turns=pair.prompt.turns,
+        comparison=comparison,
+        pair=pair,
+        slot=slot,
+    )
+
+
+def overview_of(annotator: User) -> Overview:
+    """Return what an annotator can go on with, and the open rounds."""
+    return Overview(
+        work=work_for(annotator),
+        dialogues=open_dialogues_of(annotator),
+        rounds=list(open_rounds()),
     )
 
 

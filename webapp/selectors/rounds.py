@@ -6,7 +6,7 @@ from typing import NamedTuple
 from django.db.models import Avg, Count, Q
 
 from annotation.models import Comparison, Judgement, Round, RoundVariant
-from annotation.selectors import RoundProgress
+from annotation.selectors import RoundProgress, progress_of
 from records.preferences import Rating
 from webapp.drawing import format_percent
 from webapp.plots import Bar, BarSeries, Plot, bar_chart
@@ -54,7 +54,7 @@ class RoundPage:
 def round_rows() -> list[RoundRow]:
     """Return the rounds, the open ones first, then the newest; their progress costs no query."""
     rounds = Round.objects.select_related("guidelines").order_by("-state", "-pk")
-    return [RoundRow(round_, _progress(round_)) for round_ in rounds]
+    return [RoundRow(round_, progress_of(round_)) for round_ in rounds]
 
 
 def round_page(round_: Round) -> RoundPage:
@@ -73,7 +73,7 @@ def round_page(round_: Round) -> RoundPage:
     total = facts["total"]
     return RoundPage(
         round=round_,
-        progress=_progress(round_),
+        progress=progress_of(round_),
         variants=_variants(round_),
         ratings=_rating_plot(round_),
         left_share=facts["left"] / total if total else None,
@@ -81,13 +81,6 @@ def round_page(round_: Round) -> RoundPage:
         num_annotators=facts["annotators"],
         num_flagged=states["flagged"],
         num_failed=states["failed"],
-    )
-
-
-def _progress(round_: Round) -> RoundProgress:
-    in_progress = round_.num_reserved - round_.num_judged
-    return RoundProgress(
-        round_.target_comparisons, round_.num_judged, in_progress, round_.num_excluded
     )
 
 

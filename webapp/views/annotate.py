@@ -3,12 +3,12 @@
 One address per dialogue shows whatever its author does next; it answers htmx with the task alone.
 """
 
-import uuid
+from collections.abc import Callable
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -21,40 +21,32 @@ from annotation.errors import (
     PromptError,
     RoundClosedError,
     StateError,
+    TooFewTurnsError,
 )
-from annotation.models import Comparison, Dialogue
+from annotation.models import Comparison, Dialogue, User
 from annotation.selectors import (
-    draft_fields,
     get_comparison_for,
     get_dialogue_for,
     get_open_round_for,
-    open_rounds,
+    get_slot_for,
+    near_duplicate_of,
     pair_view,
-    work_for,
 )
 from records.preferences import Axis
-from webapp import kept
 from webapp.access import SignedInRequest, roles
-from webapp.forms.annotate import (
-    DraftForm,
-    FlagForm,
-    JudgementForm,
-    PromptForm,
-    SkipForm,
-    parse_key,
-)
-from webapp.selectors.dialogues import (
-    Task,
-    TaskKind,
-    new_client_key,
-    open_dialogues_of,
-    task_of,
-    unwritten_dialogue_of,
+from webapp.forms.annotate import DraftForm, FlagForm, JudgementForm, PromptForm, SkipForm
+from webapp.selectors.dialogues import overview_of, task_of
+from webapp.views.annotate_pages import (
+    as_sentence,
+    begin_dialogue,
+    field_of,
+    go_on,
+    task_page,
+    waiting_mark,
 )
 from workers import dispatch
-from workers.alive import workers_alive
 
-_NOT_DRAFTED = {"csrfmiddlewaretoken", "client_key", "dialogue", "comparison"}
+_NOT_DRAFTED = {"csrfmiddlewaretoken", "client_key", "dialogue", "comparison", "slot"}
 
 
 @roles("annotator")
@@ -62,11 +54,7 @@ _NOT_DRAFTED = {"csrfmiddlewaretoken", "client_key", "dialogue", "comparison"}
 @require_safe
 def annotate(request: SignedInRequest) -> HttpResponseBase:
     """Show the dialogues to go on with and the open rounds, or why there is nothing to do."""
-    context = {
-        "work": work_for(request.user),
-        "dialogues": open_dialogues_of(request.user),
-        "rounds": open_rounds(),
-    }
+    context = {"overview": overview_of(request.user)}
     return render(request, "webapp/annotate/rounds.html", context)
 
 
@@ -74,12 +62,8 @@ def annotate(request: SignedInRequest) -> HttpResponseBase:
 @require_POST
 def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Begin a dialogue in a round; the same form sent twice begins one."""
-    key = parse_key(request.POST.get("client_key", "")) or uuid.uuid4()
     try:
-        round_ = get_open_round_for(request.user, pk)
-        begun = unwritten_dialogue_of(request.user, round_) or services.start_dialogue(
-            annotator=request.user, round_=round_, client_key=key
-        )
+        begun = begin_dialogue(request, get_open_round_for(request.user, pk))
     except (NotFoundError, RoundClosedError):
         messages.info(request, "This round takes no more work. Choose another one.")
         return redirect("annotate")
@@ -92,10 +76,10 @@ def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
 def dialogue(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Show what comes next in a dialogue; a poll that would change nothing is answered with 204."""
     task = task_of(get_dialogue_for(request.user, pk))
-    mark = _waiting_mark(task)
+    mark = waiting_mark(task)
     if request.htmx and mark is not None and request.GET.get("waiting") == mark:
         return HttpResponse(status=204)
-    return _task_page(request, task)
+    return task_page(request, task)
 
 
 @roles("annotator")
@@ -105,17 +89,22 @@ def prompt(request: SignedInRequest, pk: int) -> HttpResponseBase:
     own = get_dialogue_for(request.user, pk)
     form = PromptForm(request.POST, axis=Axis(own.round.axis), initial={})
     if not form.is_valid():
-        return _task_page(request, task_of(own), form=form, status=422)
+        return task_page(request, task_of(own), form=form, status=422)
+    values = dict(form.cleaned_data)
+    if not values.pop("is_sure") and own.num_turns == 0:
+        form.near_duplicate = near_duplicate_of(own.round, values["text"], besides=own)
+        if form.near_duplicate is not None:
+            return task_page(request, task_of(own), form=form, status=422)
     try:
-        services.write_prompt(annotator=request.user, dialogue=own, **form.cleaned_data)
+        services.write_prompt(annotator=request.user, dialogue=own, **values)
     except PromptError as error:
-        form.add_error("text", _sentence(error))
-        return _task_page(request, task_of(own), form=form, status=422)
+        form.add_error("text", as_sentence(error))
+        return task_page(request, task_of(own), form=form, status=422)
     except AnnotationError as error:
-        messages.warning(request, _sentence(error))
+        messages.warning(request, as_sentence(error))
     else:
         dispatch.request_responses()
-    return _go_on(own)
+    return go_on(request, own)
 
 
 @roles("annotator")
@@ -126,30 +115,21 @@ def judge(request: SignedInRequest, pk: int) -> HttpResponseBase:
     own = comparison.dialogue
     if comparison.state not in (Comparison.State.READY, Comparison.State.JUDGED):
         messages.warning(request, f"This pair is {comparison.state} and cannot be judged.")
-        return _go_on(own)
+        return go_on(request, own)
     form = JudgementForm(request.POST, pair=pair_view(comparison))
     if not form.is_valid():
         return _judge_again(request, own, comparison, form)
-    data = form.cleaned_data
     try:
-        services.submit_comparison(
-            annotator=request.user,
-            comparison=comparison,
-            chosen_sample_id=data["chosen_sample_id"],
-            rating=data["rating"],
-            safety_bin=data["safety_bin"],
-            client_key=data["client_key"],
-            active_seconds=min(data["active_seconds"] or 0.0, 24 * 3600.0),
-        )
+        services.submit_comparison(annotator=request.user, comparison=comparison, **form.verdict())
     except JudgementError as error:
-        form.add_error("safe" if error.field == "safety_bin" else "choice", _sentence(error))
+        form.add_error(field_of(error), as_sentence(error))
         return _judge_again(request, own, comparison, form)
     except (AlreadyJudgedError, StateError):
         messages.info(request, "This pair had already been dealt with; here is what comes next.")
     except AnnotationError as error:
-        form.add_error(None, _sentence(error))
+        form.add_error(None, as_sentence(error))
         return _judge_again(request, own, comparison, form)
-    return _go_on(own)
+    return go_on(request, own)
 
 
 @roles("annotator")
@@ -160,17 +140,17 @@ def skip(request: SignedInRequest, pk: int) -> HttpResponseBase:
     form = SkipForm(request.POST)
     if not form.is_valid():
         messages.warning(request, "Choose a reason for passing on.")
-        return _go_on(comparison.dialogue)
+        return go_on(request, comparison.dialogue)
     try:
         services.skip_comparison(annotator=request.user, comparison=comparison, **form.cleaned_data)
     except StateError as error:
-        messages.info(request, _sentence(error))
-        return _go_on(comparison.dialogue)
+        messages.info(request, as_sentence(error))
+        return go_on(request, comparison.dialogue)
     if form.cleaned_data["reason"] == Comparison.SkipReason.TOO_DISTURBING:
         messages.info(request, "Passed on. Take a break if you like; it costs you nothing.")
     else:
         messages.info(request, "Passed on. Write another message, or finish the dialogue.")
-    return _go_on(comparison.dialogue)
+    return go_on(request, comparison.dialogue)
 
 
 @roles("annotator")
@@ -185,7 +165,7 @@ def flag(request: SignedInRequest, pk: int) -> HttpResponseBase:
         messages.success(request, "Flagged: a reviewer will look at it. You may still judge it.")
     else:
         messages.warning(request, "Say in a few words what a reviewer should see.")
-    return _go_on(comparison.dialogue)
+    return go_on(request, comparison.dialogue)
 
 
 @roles("annotator")
@@ -193,8 +173,11 @@ def flag(request: SignedInRequest, pk: int) -> HttpResponseBase:
 def finish(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """End a dialogue before it has all its turns."""
     own = get_dialogue_for(request.user, pk)
-    services.finish_dialogue(annotator=request.user, dialogue=own)
-    return _go_on(own)
+    try:
+        services.finish_dialogue(annotator=request.user, dialogue=own)
+    except TooFewTurnsError as error:
+        messages.warning(request, as_sentence(error))
+    return go_on(request, own)
 
 
 @roles("annotator")
@@ -216,56 +199,24 @@ def draft(request: SignedInRequest) -> HttpResponseBase:
         return JsonResponse(
             {"error": "a draft belongs to a dialogue or to a comparison"}, status=400
         )
-    ids = form.cleaned_data
-    is_dialogue = ids["dialogue"] is not None
     fields = {name: request.POST[name] for name in request.POST if name not in _NOT_DRAFTED}
     try:
         kept_draft = services.save_draft(
-            annotator=request.user,
-            dialogue=get_dialogue_for(request.user, ids["dialogue"]) if is_dialogue else None,
-            comparison=None if is_dialogue else get_comparison_for(request.user, ids["comparison"]),
-            fields=fields,
+            annotator=request.user, fields=fields, **_drafted(request, form.cleaned_data)
         )
     except ValueError as error:
         return JsonResponse({"error": str(error)}, status=400)
     return JsonResponse({"saved_at": kept_draft.updated_at.isoformat()})
 
 
-def _task_page(
-    request: SignedInRequest,
-    task: Task,
-    *,
-    form: PromptForm | JudgementForm | None = None,
-    status: int = 200,
-) -> HttpResponse:
-    """Return the whole page, or for htmx the task alone."""
-    words = kept.take(request)
-    context = {
-        "task": task,
-        "form": form or _fresh_form(request, task, dict(words)),
-        "skip_reasons": SkipForm.REASONS,
-        "waiting_mark": _waiting_mark(task),
-        "has_sampler": task.kind is not TaskKind.WAIT or workers_alive()["sampling"],
-        "shows_guidelines": "guidelines" in request.GET,
-        "now": timezone.now(),
+def _drafted(request: SignedInRequest, ids: dict[str, int | None]) -> dict[str, Any]:
+    """Return what a draft is of, by its name in `save_draft`: a thing of this annotator's."""
+    getters: dict[str, Callable[[User, int], Any]] = {
+        "dialogue": get_dialogue_for,
+        "comparison": get_comparison_for,
+        "slot": get_slot_for,
     }
-    template = "_task.html" if request.htmx else "dialogue.html"
-    return render(request, f"webapp/annotate/{template}", context, status=status)
-
-
-def _fresh_form(
-    request: SignedInRequest, task: Task, words: dict[str, str]
-) -> PromptForm | JudgementForm | None:
-    """Return the task's form filled with what was typed before: kept words, then the draft."""
-    if task.kind is TaskKind.JUDGE and task.pair is not None:
-        saved = words or draft_fields(request.user, comparison=task.comparison)
-        return JudgementForm(pair=task.pair, initial={**saved, "client_key": new_client_key()})
-    if task.kind in (TaskKind.WRITE, TaskKind.NOTHING):
-        saved = words or draft_fields(request.user, dialogue=task.dialogue)
-        failed = {"text": task.comparison.prompt_text} if task.comparison is not None else {}
-        initial = {**failed, **saved, "client_key": new_client_key()}
-        return PromptForm(axis=Axis(task.round.axis), initial=initial)
-    return None
+    return {name: getters[name](request.user, pk) for name, pk in ids.items() if pk is not None}
 
 
 def _judge_again(
@@ -274,21 +225,5 @@ def _judge_again(
     task = task_of(own)
     if task.comparison != comparison:
         messages.info(request, "This pair had already been dealt with; here is what comes next.")
-        return _go_on(own)
-    return _task_page(request, task, form=form, status=422)
-
-
-def _waiting_mark(task: Task) -> str | None:
-    """Return what a poll sends back: it changes when the page would change."""
-    if task.kind is not TaskKind.WAIT or task.comparison is None:
-        return None
-    return f"{task.comparison.pk}-{int(workers_alive()['sampling'])}"
-
-
-def _go_on(own: Dialogue) -> HttpResponseBase:
-    return redirect("dialogue", pk=own.pk)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
+        return go_on(request, own)
+    return task_page(request, task, form=form, status=422)

@@ -34,10 +34,9 @@ def new_round(request: SignedInRequest) -> HttpResponseBase:
     form = RoundForm(data)
     variants = variant_formset(data)
     if data is not None and form.is_valid() and variants.is_valid():
-        values = {**form.cleaned_data, "axis": Axis(form.cleaned_data["axis"])}
         try:
             round_ = services.open_round(
-                **values, variants=variants.variants(), opened_by=request.user
+                **form.settings(), variants=variants.variants(), opened_by=request.user
             )
         except RoundConfigError as error:
             message = str(error).removeprefix(f"{error.field}: ")

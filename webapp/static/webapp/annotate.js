@@ -71,6 +71,7 @@ document.addEventListener("draft-restored", react);
 // Stopped here with an explanation, before anything is sent; the server checks again.
 function stopIncomplete(event) {
   if (event.target !== judgeForm()) return;
+  dropUnchangedEdit();
   const message = complaint();
   if (!message) return;
   event.preventDefault();
@@ -93,9 +94,33 @@ function showGuidelines(isShown) {
   drawer.hidden = isShown === undefined ? !drawer.hidden : !isShown;
 }
 
+function openSheet(name) {
+  const sheet = judgeForm()?.querySelector(`details[data-sheet="${name}"]`);
+  if (!sheet) return;
+  sheet.open = !sheet.open;
+  if (sheet.open) sheet.querySelector("input, textarea").focus();
+}
+
+// The edit begins with the response that was chosen; left as it was, it is none.
+
+const sourceOf = (side) => judgeForm().querySelector(`template[data-source="${side}"]`).content.textContent;
+
+document.addEventListener("toggle", (event) => {
+  const box = event.target.matches?.('details[data-sheet="edit"][open]') && judgeForm().elements.edited_text;
+  if (!box || box.value || !chosen()) return;
+  box.value = sourceOf(chosen().classList.contains("step-left") ? "left" : "right");
+}, true);
+
+function dropUnchangedEdit() {
+  const box = judgeForm().elements.edited_text;
+  if (["left", "right"].some((side) => sourceOf(side).trim() === box.value.trim())) box.value = "";
+}
+
 const single = {
   f: () => toggle("flag-sheet"),
   h: () => showGuidelines(),
+  x: () => openSheet("neither"),
+  e: () => openSheet("edit"),
   "?": () => toggle("key-sheet"),
   " ": () => judgeForm() && toggle("skip-sheet"),
   Enter: () => judgeForm()?.requestSubmit(),
@@ -115,7 +140,7 @@ document.addEventListener("keydown", (event) => {
     return void save(draft);
   }
   if (withControl || event.altKey || isTextBox(event.target) || event.isComposing) return;
-  const isControl = event.target.closest("button, a, summary, dialog, [popover], input[type=radio]:not(:checked)");
+  const isControl = event.target.closest("button, a, summary, dialog, [popover], input[type=checkbox], input[type=radio]:not(:checked)");
   if (["Enter", " "].includes(event.key) && isControl) return;
   if (document.querySelector("[popover]:popover-open") && event.key !== "?") return;
   if (/^[1-8]$/.test(event.key)) check(`input[data-number="${event.key}"]`);
@@ -168,7 +193,7 @@ function begin() {
   const current = task();
   if (!current) return;
   const form = judgeForm();
-  const comparison = form?.dataset.draftId;
+  const comparison = form && `${form.dataset.draftTarget} ${form.dataset.draftId}`;
   if (comparison !== shownComparison) activeMilliseconds = 0;
   shownComparison = comparison;
   watchReading();

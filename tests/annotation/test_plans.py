@@ -1,0 +1,96 @@
+"""Next and submit among 20,000 comparisons: few statements, and none reads a table through."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from annotation import services
+from annotation.models import User
+from annotation.selectors import WorkKind, get_slot_for
+from annotation.services import Overlap
+from benchmarks import annotator_seed
+from tests.factories import make_annotator, open_test_round
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NUM_ROWS = 20_000
+BIG = {f"annotation_{name}" for name in ("dialogue", "comparison", "sample", "judgement", "slot")}
+
+
+@pytest.fixture
+def reader() -> User:
+    """Return an annotator of a round of many comparisons whose further judgements wait."""
+    round_ = open_test_round(
+        target_comparisons=NUM_ROWS + 1,
+        overlap=Overlap(overlap_share=1.0, judgements_per_comparison=2),
+    )
+    annotator_seed.fill(
+        annotator_seed.Seed(
+            round_id=round_.pk,
+            guidelines_id=round_.guidelines_id,
+            policy_id=round_.variants.first().policy_id,  # type: ignore[union-attr]
+            author_ids=[make_annotator().pk for _ in range(3)],
+            reader_names=[],
+        ),
+        first=1,
+        last=NUM_ROWS,
+    )
+    return make_annotator()
+
+
+def loop(reader: User, slot_id: int) -> int:
+    """Judge a slot as the page does, and take the next one; return its id."""
+    slot = get_slot_for(reader, slot_id)
+    services.submit_slot(
+        annotator=reader,
+        slot=slot,
+        chosen_sample_id=slot.left_id,
+        rating="better",
+        safety_bin=None,
+        client_key=uuid.uuid4(),
+        active_seconds=1.0,
+    )
+    work = services.take_work(annotator=reader)
+    assert work.kind is WorkKind.SLOT
+    assert work.slot is not None
+    return work.slot.pk
+
+
+def scans_of(sql: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (node, table, index) of each scan in the plan of a statement."""
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN (FORMAT JSON) " + sql)
+        (plans,) = cursor.fetchone()
+    nodes: list[dict[str, Any]] = [
+        (json.loads(plans) if isinstance(plans, str) else plans)[0]["Plan"]
+    ]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if "Scan" in node["Node Type"]:
+            yield node["Node Type"], node.get("Relation Name", ""), node.get("Index Name", "")
+
+
+def test_next_and_submit_take_few_statements_and_only_index_scans(reader: User) -> None:
+    work = services.take_work(annotator=reader)
+    assert work.slot is not None
+    second = loop(reader, work.slot.pk)
+
+    with CaptureQueriesContext(connection) as captured:
+        loop(reader, second)
+
+    statements = [query["sql"] for query in captured.captured_queries]
+    statements = [sql for sql in statements if sql not in ("BEGIN", "COMMIT")]
+    # The slot; judgement, settlement; a pair of one's own, rounds, claim, the next slot.
+    assert len(statements) <= 8, statements
+    indexes = set()
+    for sql in statements:
+        for node, table, index in scans_of(sql):
+            assert (node, table in BIG) != ("Seq Scan", True), (table, sql)
+            indexes.add(index)
+    assert "annotation_slot_queue" in indexes
