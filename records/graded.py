@@ -78,6 +78,8 @@ class GradedSet(NamedTuple):
     """Grades run from minus this to this."""
     read: Reader
     licence: str
+    names_models: bool = False
+    """Whether a response's model is one; else it only tells the two responses apart."""
 
 
 @dataclass(kw_only=True)

@@ -11,8 +11,18 @@ from records.imports import ImportReport
 GRADED_SETS: dict[str, GradedSet] = {
     item.name: item
     for item in (
-        GradedSet("tulu1", "Tülu human evaluation", "tulu1-human-eval", 2, read_tulu, "Apache-2.0"),
-        GradedSet("pandalm", "PandaLM test set", "pandalm", 1, read_pandalm, "Apache-2.0"),
+        GradedSet(
+            "tulu1", "Tülu human evaluation", "tulu1-human-eval", 2, read_tulu, "Apache-2.0", True
+        ),
+        GradedSet(
+            "pandalm",
+            "PandaLM test set",
+            "pandalm",
+            1,
+            read_pandalm,
+            "Apache-2.0",
+            names_models=True,
+        ),
         GradedSet(
             "fine-grained-rlhf",
             "Fine-Grained RLHF questions",

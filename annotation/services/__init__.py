@@ -2,6 +2,7 @@
 
 from annotation.services.drafts import save_draft
 from annotation.services.gold import declare_gold, retire_gold
+from annotation.services.importing import ImportedRound, import_graded_set
 from annotation.services.judging import (
     beat_comparison,
     finish_dialogue,
@@ -47,6 +48,7 @@ __all__ = [
     "NO_GUIDANCE",
     "NO_OVERLAP",
     "Guidance",
+    "ImportedRound",
     "NewSample",
     "NewUser",
     "NewVariant",
@@ -68,6 +70,7 @@ __all__ = [
     "finish_dialogue",
     "flag_comparison",
     "flag_slot",
+    "import_graded_set",
     "measure_quality",
     "measure_round",
     "open_round",

@@ -7,9 +7,22 @@ from django.utils import timezone
 from annotation.models import Judgement, QualityReport
 from annotation.quality.measuring import Figures
 from annotation.scale import Side
-from annotation.services import measure_quality, measure_round
+from annotation.services import (
+    Overlap,
+    claim_slot,
+    declare_gold,
+    measure_quality,
+    measure_round,
+)
 from records.preferences import Axis, Rating
-from tests.factories import judge, make_ready_comparison, open_test_round
+from tests.factories import (
+    judge,
+    judge_slot,
+    make_annotator,
+    make_lead,
+    make_ready_comparison,
+    open_test_round,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -84,3 +97,22 @@ def test_measuring_reads_in_one_query_however_many_there_are(
     # Two savepoints and their releases, the rows, the report locked, the report updated.
     with django_assert_num_queries(7):  # type: ignore[operator]
         measure_round(round_=round_)
+
+
+def test_overlap_makes_agreement_and_gold_measures_whoever_is_given_it() -> None:
+    round_ = open_test_round(
+        max_turns=1, overlap=Overlap(overlap_share=1.0, judgements_per_comparison=2, gold_share=1.0)
+    )
+    first = judge(make_ready_comparison(round_=round_), side=Side.LEFT)
+    overlap = claim_slot(annotator=make_annotator())
+    assert overlap is not None
+    judge_slot(overlap, side=Side.RIGHT)
+    declare_gold(comparison=first.comparison, expected_side=Side.LEFT, declared_by=make_lead())
+    gold = claim_slot(annotator=make_annotator())
+    assert gold is not None
+    assert gold.kind == "gold"
+    judge_slot(gold, side=Side.LEFT)
+    figures = Figures.from_json(measure_round(round_=round_).figures)
+    assert (figures.num_judgements, figures.num_comparisons, figures.num_shared) == (3, 1, 1)
+    assert (figures.numbers["direction"].value, figures.numbers["direction"].n) == (0.0, 1)
+    assert (figures.numbers["gold"].value, figures.numbers["gold"].n) == (1.0, 1)
