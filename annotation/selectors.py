@@ -9,6 +9,7 @@ from django.db.models import Count, F, Model, Q, QuerySet
 from django.utils import timezone
 
 from annotation.access import ANNOTATORS, LEADS, REVIEWERS, require_role
+from annotation.eligibility import Missing, Need, missing_for
 from annotation.errors import NotFoundError
 from annotation.histories import prompt_of
 from annotation.models import Comparison, Dialogue, Draft, Judgement, Round, User
@@ -37,6 +38,7 @@ class NothingReason(StrEnum):
     ROUND_FULL = "round_full"
     ALL_LEASED = "all_leased"
     NOT_AN_ANNOTATOR = "not_an_annotator"
+    NOT_YET = "not_yet"
 
 
 class Work(NamedTuple):
@@ -50,6 +52,8 @@ class Work(NamedTuple):
     reason: NothingReason | None = None
     next_free_at: datetime | None = None
     """With ALL_LEASED: when the first lease lapses."""
+    missing: tuple[Missing, ...] = ()
+    """With NOT_YET: what is missing for the round."""
 
 
 class SampleView(NamedTuple):
@@ -172,20 +176,40 @@ def work_for(annotator: User) -> Work:
     """Return what an annotator does next; its cost does not grow with the work done.
 
     A pair that is ready comes first, then a dialogue that waits for its next prompt, then one whose
-    responses are being drawn, then an open round with a free slot.
+    responses are being drawn, then an open round with a free slot. What the annotator may not do
+    now (`annotation.eligibility`) is left out.
     """
     if not annotator.has_role(ANNOTATORS):
         return Work(WorkKind.NOTHING, reason=NothingReason.NOT_AN_ANNOTATOR)
     works = [_work_in(dialogue, last) for dialogue, last in _open_dialogues(annotator)]
+    works = _allowed(annotator, works)
     for kind in (WorkKind.JUDGE, WorkKind.WRITE, WorkKind.WAIT):
         for work in works:
             if work.kind is kind:
                 return work
     rounds = list(open_rounds())
+    missing = missing_for(annotator, rounds)
+    held = None
     for round_ in rounds:
-        if _has_room(round_):
+        if not _has_room(round_):
+            continue
+        if not missing[round_.pk]:
             return Work(WorkKind.START, round=round_)
+        held = held or round_
+    if held is not None:
+        reason = NothingReason.NOT_YET
+        return Work(WorkKind.NOTHING, round=held, reason=reason, missing=missing[held.pk])
     return _nothing(rounds)
+
+
+def is_held(work_kind: str, missing: Sequence[Missing]) -> bool:
+    """Whether what is missing stops this kind of work: a pair that is out waits for a break only.
+
+    What was written before a test expired or guidelines changed may still be judged.
+    """
+    if work_kind == WorkKind.JUDGE:
+        return any(item.need in (Need.BREAK, Need.OPTED_OUT, Need.CONSENT) for item in missing)
+    return bool(missing) and work_kind != WorkKind.WAIT
 
 
 def round_progress(round_: Round) -> RoundProgress:
@@ -235,6 +259,13 @@ def _open_dialogues(annotator: User) -> Iterable[tuple[Dialogue, Comparison | No
     ).order_by("pk")
     last = {comparison.dialogue_id: comparison for comparison in comparisons}
     return [(dialogue, last.get(dialogue.pk)) for dialogue in dialogues]
+
+
+def _allowed(annotator: User, works: list[Work]) -> list[Work]:
+    """Leave out what the annotator may not do now."""
+    rounds = {work.round.pk: work.round for work in works if work.round is not None}
+    missing = missing_for(annotator, rounds.values())
+    return [w for w in works if w.round and not is_held(w.kind, missing[w.round.pk])]
 
 
 def _work_in(dialogue: Dialogue, last: Comparison | None) -> Work:

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from annotation.models import Exclusion, Judgement, Round, Sample
+from annotation.withdrawals import withdrawn
 from records.dialogues import Dialogue as DialogueRecord
 from records.preferences import Axis, Preference, Rating, SafetyBin
 from records.snapshots import write_snapshot
@@ -23,7 +24,7 @@ _ROWS_AT_ONCE = 1000
 
 
 def freeze_snapshot(*, rounds: Sequence[Round], name: str, test_share: float = 0.1) -> Snapshot:
-    """Freeze the judged and not excluded comparisons of `rounds`.
+    """Freeze the judged, not excluded and not withdrawn comparisons of `rounds`.
 
     Equal rows give an equal digest. Memory does not grow with their number. Freezing the same
     rounds under the same name again returns the first snapshot, whatever was judged since.
@@ -76,7 +77,7 @@ def import_preferences(
 
 
 def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
-    """Yield the preferences of `rounds` by dialogue and turn; excluded ones are left out.
+    """Yield the preferences of `rounds` by dialogue and turn; excluded and withdrawn are out.
 
     An excluded judgement is still history for the turns after it: its response was chosen then,
     and the later prompts answer to it.
@@ -123,7 +124,7 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
         .annotate(
             rejected_text=Subquery(rejected.values("text")),
             rejected_policy=Subquery(rejected.values("policy__name")),
-            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"))),
+            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"))) | withdrawn(),
         )
         .values_list(
             "uuid",

@@ -1,6 +1,19 @@
 """Everything that writes to annotation."""
 
+from annotation.services.attempts import (
+    grade_sitting,
+    save_answers,
+    start_attempt,
+    start_sitting,
+    submit_sitting,
+)
+from annotation.services.consents import (
+    give_consent,
+    publish_consent_document,
+    withdraw_consent,
+)
 from annotation.services.drafts import save_draft
+from annotation.services.guidelines import confirm_guidelines
 from annotation.services.judging import (
     beat_comparison,
     finish_dialogue,
@@ -10,7 +23,23 @@ from annotation.services.judging import (
     submit_comparison,
 )
 from annotation.services.people import NewUser, create_user, create_users, save_account
+from annotation.services.presets import make_presets
 from annotation.services.prompts import start_dialogue, write_prompt
+from annotation.services.qualifications import (
+    PartFields,
+    QualificationFields,
+    QuestionFields,
+    change_qualification,
+    copy_qualification,
+    create_qualification,
+    delete_part,
+    delete_question,
+    publish_qualification,
+    require_qualifications,
+    retire_qualification,
+    save_part,
+    save_question,
+)
 from annotation.services.reviewing import exclude_judgement
 from annotation.services.rounds import NewVariant, close_round, open_round, publish_guidelines
 from annotation.services.sampling import (
@@ -22,31 +51,64 @@ from annotation.services.sampling import (
     fail_sampling,
     store_samples,
 )
+from annotation.services.wellbeing import (
+    save_wellbeing_choices,
+    set_content_warnings,
+    set_daily_minutes,
+    set_wellbeing_policy,
+)
 
 __all__ = [
     "NewSample",
     "NewUser",
     "NewVariant",
+    "PartFields",
+    "QualificationFields",
+    "QuestionFields",
     "SampleRequest",
     "SamplingJob",
     "beat_comparison",
     "beat_sampling",
+    "change_qualification",
     "claim_comparisons_for_sampling",
     "close_round",
+    "confirm_guidelines",
+    "copy_qualification",
+    "create_qualification",
     "create_user",
     "create_users",
+    "delete_part",
+    "delete_question",
     "exclude_judgement",
     "fail_sampling",
     "finish_dialogue",
     "flag_comparison",
+    "give_consent",
+    "grade_sitting",
+    "make_presets",
     "open_round",
+    "publish_consent_document",
     "publish_guidelines",
+    "publish_qualification",
     "release_expired_leases",
+    "require_qualifications",
+    "retire_qualification",
     "save_account",
+    "save_answers",
     "save_draft",
+    "save_part",
+    "save_question",
+    "save_wellbeing_choices",
+    "set_content_warnings",
+    "set_daily_minutes",
+    "set_wellbeing_policy",
     "skip_comparison",
+    "start_attempt",
     "start_dialogue",
+    "start_sitting",
     "store_samples",
     "submit_comparison",
+    "submit_sitting",
+    "withdraw_consent",
     "write_prompt",
 ]

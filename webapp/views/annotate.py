@@ -13,21 +13,25 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from annotation import services
+from annotation.eligibility import Need, missing_for, missing_in
 from annotation.errors import (
     AlreadyJudgedError,
     AnnotationError,
     JudgementError,
+    NotEligibleError,
     NotFoundError,
     PromptError,
     RoundClosedError,
     StateError,
 )
+from annotation.exposure import covers_responses
 from annotation.models import Comparison, Dialogue
 from annotation.selectors import (
     draft_fields,
     get_comparison_for,
     get_dialogue_for,
     get_open_round_for,
+    is_held,
     open_rounds,
     pair_view,
     work_for,
@@ -62,10 +66,12 @@ _NOT_DRAFTED = {"csrfmiddlewaretoken", "client_key", "dialogue", "comparison"}
 @require_safe
 def annotate(request: SignedInRequest) -> HttpResponseBase:
     """Show the dialogues to go on with and the open rounds, or why there is nothing to do."""
+    rounds = list(open_rounds())
     context = {
         "work": work_for(request.user),
         "dialogues": open_dialogues_of(request.user),
-        "rounds": open_rounds(),
+        "rounds": rounds,
+        "missing": missing_for(request.user, rounds),
     }
     return render(request, "webapp/annotate/rounds.html", context)
 
@@ -83,6 +89,9 @@ def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
     except (NotFoundError, RoundClosedError):
         messages.info(request, "This round takes no more work. Choose another one.")
         return redirect("annotate")
+    except NotEligibleError as error:
+        messages.info(request, _sentence(error))
+        return redirect("annotate")
     return redirect("dialogue", pk=begun.pk)
 
 
@@ -95,7 +104,7 @@ def dialogue(request: SignedInRequest, pk: int) -> HttpResponseBase:
     mark = _waiting_mark(task)
     if request.htmx and mark is not None and request.GET.get("waiting") == mark:
         return HttpResponse(status=204)
-    return _task_page(request, task)
+    return _held_page(request, task) or _task_page(request, task)
 
 
 @roles("annotator")
@@ -247,10 +256,28 @@ def _task_page(
         "waiting_mark": _waiting_mark(task),
         "has_sampler": task.kind is not TaskKind.WAIT or workers_alive()["sampling"],
         "shows_guidelines": "guidelines" in request.GET,
+        "is_covered": task.kind is TaskKind.JUDGE and covers_responses(request.user, task.round),
         "now": timezone.now(),
     }
     template = "_task.html" if request.htmx else "dialogue.html"
     return render(request, f"webapp/annotate/{template}", context, status=status)
+
+
+def _held_page(request: SignedInRequest, task: Task) -> HttpResponse | None:
+    """Return what is missing before this dialogue goes on; None where nothing is."""
+    if task.kind in (TaskKind.FINISHED, TaskKind.WAIT, TaskKind.NOTHING):
+        return None
+    missing = missing_in(request.user, task.round)
+    if not is_held(task.kind, missing):
+        return None
+    context = {
+        "task": task,
+        "missing": missing,
+        "is_break": all(item.need is Need.BREAK for item in missing),
+        "draft": draft_fields(request.user, dialogue=task.dialogue).get("text", ""),
+    }
+    template = "_held.html" if request.htmx else "held.html"
+    return render(request, f"webapp/wellbeing/{template}", context)
 
 
 def _fresh_form(
