@@ -152,7 +152,7 @@ def _add_qualifications(
     attempts = Attempt.objects.filter(
         annotator=annotator, qualification__in={r.qualification_id for r in requirements}
     )
-    words = _words_of(list(attempts.order_by("number")))
+    words = _words_of(list(attempts.select_related("qualification").order_by("number")))
     for round_ in rounds:
         asked = [r for r in requirements if r.round_id == round_.pk or r.axis == round_.axis]
         for qualification in {r.qualification_id: r.qualification for r in asked}.values():
@@ -165,16 +165,16 @@ def _words_of(attempts: Sequence[Attempt]) -> dict[int, str]:
     """Return what the last attempt at each qualification leaves to do; empty where it is passed."""
     words: dict[int, str] = {}
     for attempt in attempts:
-        pk = attempt.qualification_id
+        pk, name = attempt.qualification_id, attempt.qualification.name
         if attempt.state == Attempt.State.PASSED:
             is_current = attempt.expires_at is None or attempt.expires_at > timezone.now()
-            words[pk] = "" if is_current else "your pass has expired: take the test again"
+            words[pk] = "" if is_current else f"your pass of {name} has expired: take it again"
         elif attempt.state == Attempt.State.GRADING:
-            words[pk] = "your test is being graded"
+            words[pk] = f"your answers to {name} are being graded"
         elif attempt.state == Attempt.State.IN_PROGRESS:
-            words[pk] = "go on with what you have begun"
+            words[pk] = f"go on with {name}, which you have begun"
         else:
-            words[pk] = "you have not passed the test yet"
+            words[pk] = f"you have not passed {name} yet"
     return words
 
 

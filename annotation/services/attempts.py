@@ -101,12 +101,13 @@ def save_answers(
 def submit_sitting(*, annotator: User, sitting: Sitting, values: Mapping[int, Value]) -> Attempt:
     """Hand in a part, with these answers over those kept before. Idempotent.
 
-    After the time the answers that were kept within it are handed in. A part that a machine can
-    grade is graded at once, and failing it ends the attempt.
+    When the time is up, what there is is handed in. A part that a machine can grade is graded at
+    once, and failing it ends the attempt.
 
     Raises:
         NotFoundError: The sitting is not this annotator's.
-        QualificationError: Answers are missing and there is time left to give them.
+        QualificationError: Answers are missing and there is time left to give them; those given
+            are kept.
     """
     with transaction.atomic():
         locked = _lock_sitting(annotator, sitting)
@@ -115,12 +116,15 @@ def submit_sitting(*, annotator: User, sitting: Sitting, values: Mapping[int, Va
             return attempt
         now = timezone.now()
         _store(locked, values, now)
-        if not is_over(locked, now):
-            _check_complete(locked)
-        locked.submitted_at = now
-        locked.save(update_fields=["submitted_at"])
-        _grade_by_machine(locked)
-        _settle(attempt)
+        is_due = locked.due_at is not None and now >= locked.due_at
+        problem = None if is_due else _first_missing(locked)
+        if problem is None:
+            locked.submitted_at = now
+            locked.save(update_fields=["submitted_at"])
+            _grade_by_machine(locked)
+            _settle(attempt)
+    if problem is not None:
+        raise problem
     return attempt
 
 
@@ -198,19 +202,19 @@ def _store(sitting: Sitting, values: Mapping[int, Value], now: datetime) -> dict
     return kept
 
 
-def _check_complete(sitting: Sitting) -> None:
-    """Raise for the first answer that is missing; `min_answers` of them are enough."""
+def _first_missing(sitting: Sitting) -> QualificationError | None:
+    """Return an error for the first answer that is missing; `min_answers` of them are enough."""
     given = set(sitting.answers.filter(value__isnull=False).values_list("question", flat=True))
     questions = sitting.part.questions.order_by("position")
     missing = [question for question in questions if question.pk not in given]
     asked = sitting.part.min_answers or len(given) + len(missing)
     if len(given) >= asked:
-        return
+        return None
     if sitting.part.min_answers is not None:
         text = f"answer at least {asked} questions; {len(given)} are answered so far"
-        raise QualificationError("answers", text)
+        return QualificationError("answers", text)
     number = missing[0].position
-    raise QualificationError(f"q{missing[0].pk}", f"question {number} has no answer yet")
+    return QualificationError(f"q{missing[0].pk}", f"question {number} has no answer yet")
 
 
 def _grade_by_machine(sitting: Sitting) -> None:

@@ -264,7 +264,7 @@ def require_qualifications(
     wanted = {item.pk for item in qualifications}
     place = {"round": round_, "axis": "" if axis is None else axis.value}
     with transaction.atomic():
-        # A shared lock on each: none is retired while it becomes required.
+        # Locked: none is retired while it becomes required.
         locked = Qualification.objects.select_for_update(no_key=True).filter(pk__in=wanted)
         for item in locked.order_by("pk"):
             if item.state != Qualification.State.PUBLISHED:

@@ -53,22 +53,24 @@ def test_a_required_test_is_missing_until_it_is_passed_and_again_once_the_pass_e
         Missing(Need.QUALIFICATION, "pass the test Language", test.pk),
     )
     take_part(annotator, test, submits=False)
-    assert words(annotator, round_) == ["go on with what you have begun"]
+    assert words(annotator, round_) == ["go on with Language, which you have begun"]
     take_part(annotator, test, 1)
-    assert words(annotator, round_) == ["you have not passed the test yet"]
+    assert words(annotator, round_) == ["you have not passed Language yet"]
     take_part(annotator, test, 0)
     assert missing_in(annotator, round_) == ()
     Attempt.objects.filter(state="passed").update(expires_at=timezone.now())
-    assert words(annotator, round_) == ["your pass has expired: take the test again"]
+    assert words(annotator, round_) == ["your pass of Language has expired: take it again"]
 
 
 def test_a_test_that_is_being_graded_is_missing_and_says_so() -> None:
     annotator, round_ = make_annotator(), open_test_round()
     written = QuestionFields("written", "Explain why the sky is blue.")
-    test = make_qualification((PartFields("I", rule="mean_grade", mark=4), [written]))
+    test = make_qualification(
+        (PartFields("I", rule="mean_grade", mark=4), [written]), name="Language"
+    )
     require(test, round_=round_)
     attempt = take_part(annotator, test, "Light is scattered.")
-    assert words(annotator, round_) == ["your test is being graded"]
+    assert words(annotator, round_) == ["your answers to Language are being graded"]
     grade_all(attempt, 4)
     assert missing_in(annotator, round_) == ()
 

@@ -256,6 +256,17 @@ def test_a_missing_answer_is_named_and_nothing_is_handed_in() -> None:
         take_part(person, test, 0)
     assert Attempt.objects.get().state == "in_progress"
     assert Sitting.objects.get().submitted_at is None
+    assert Answer.objects.get().value == 0, "what was answered is kept"
+
+
+def test_what_is_sent_as_the_time_runs_out_counts_though_answers_are_missing() -> None:
+    person = make_annotator()
+    test = make_qualification((PartFields("I", minutes=5, mark=0.5), [PAIR, PAIR]))
+    attempt = take_part(person, test, submits=False)
+    just_now = timezone.now() - timedelta(seconds=2)
+    Sitting.objects.update(started_at=just_now - timedelta(minutes=5), due_at=just_now)
+    assert take_part(person, test, 0).state == "passed"
+    assert attempt.sittings.get().answers.get().late_value is None
 
 
 def test_what_was_kept_in_time_counts_and_what_comes_late_is_kept_beside() -> None:

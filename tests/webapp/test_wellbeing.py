@@ -102,6 +102,15 @@ def test_responses_of_a_safety_round_are_covered_and_work_without_scripts(
     assert 'class="cover"' not in annotator_client.get(address).content.decode()
 
 
+def test_a_round_warns_of_what_it_may_contain(annotator_client: Client) -> None:
+    open_test_round()
+    assert "May contain" not in rounds_page(annotator_client)
+    open_test_round(axis=Axis.SAFETY)
+    assert "illicit and criminal activity, hateful and harmful behaviour" in rounds_page(
+        annotator_client
+    )
+
+
 # Consent
 
 

@@ -74,7 +74,7 @@ class WellbeingPolicyForm(forms.Form):
         label="Support",
         required=False,
         widget=forms.Textarea(attrs={"rows": 5}),
-        help_text="Whom to turn to, and how. Markdown; shown wherever unsafe texts are.",
+        help_text="Whom to turn to, and how. Markdown. Every warning and every break links to it.",
     )
 
 

@@ -74,7 +74,7 @@ def comparison_of(version: Guidelines, user: User, against_pk: int | None) -> Co
         against = last_confirmed(user, version)
     if against is None:
         against = next((other for other in others if other.pk < version.pk), None)
-    lines = differences(against.text, version.text) if against is not None else []
+    lines = _worth_reading(differences(against.text, version.text) if against else [])
     confirmed = _confirmations(user)
     return ComparisonPage(
         version=version,
@@ -90,6 +90,13 @@ def comparison_of(version: Guidelines, user: User, against_pk: int | None) -> Co
 def _confirmations(user: User) -> dict[int, GuidelinesConfirmation]:
     rows = GuidelinesConfirmation.objects.filter(annotator=user)
     return {row.guidelines_id: row for row in rows}
+
+
+def _worth_reading(lines: list[Line]) -> list[Line]:
+    """Leave out empty lines that only one version has."""
+    return [
+        line for line in lines if line.is_same or any(piece.text.strip() for piece in line.pieces)
+    ]
 
 
 def _hunks(lines: list[Line]) -> list[Hunk]:

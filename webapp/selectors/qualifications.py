@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 from django.db.models import Count, Q
@@ -125,7 +126,7 @@ def sitting_page(
     now = timezone.now()
     left = None
     if sitting.due_at is not None:
-        left = max(0, round((sitting.due_at - now).total_seconds()))
+        left = max(0, ceil((sitting.due_at - now).total_seconds()))
     items = tuple(
         _item(question, answers.get(question.pk), posted, errors)
         for question in sitting.part.questions.order_by("position")

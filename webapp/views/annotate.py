@@ -24,7 +24,7 @@ from annotation.errors import (
     RoundClosedError,
     StateError,
 )
-from annotation.exposure import covers_responses
+from annotation.exposure import CATEGORY_WORDS, categories_of, covers_responses
 from annotation.models import Comparison, Dialogue
 from annotation.selectors import (
     draft_fields,
@@ -72,6 +72,10 @@ def annotate(request: SignedInRequest) -> HttpResponseBase:
         "dialogues": open_dialogues_of(request.user),
         "rounds": rounds,
         "missing": missing_for(request.user, rounds),
+        "warnings": {
+            pk: ", ".join(CATEGORY_WORDS[category] for category in categories)
+            for pk, categories in categories_of(rounds).items()
+        },
     }
     return render(request, "webapp/annotate/rounds.html", context)
 

@@ -18,6 +18,7 @@ function cover(details) {
   button.className = "uncover";
   button.append(...summary.querySelector(".when-covered").cloneNode(true).childNodes);
   text.inert = true;
+  text.setAttribute("aria-hidden", "true");
   text.id ||= `${details.closest(".response").id}-text`;
   button.setAttribute("aria-controls", text.id);
   button.setAttribute("aria-expanded", "false");
@@ -28,12 +29,19 @@ function cover(details) {
 
 function uncover(box) {
   const text = box.querySelector(".prose");
+  const button = box.querySelector(".uncover");
+  const hadFocus = document.activeElement === button;
   seen.add(nameOf(box));
-  box.querySelector(".uncover").remove();
+  button.remove();
   box.classList.remove("is-blurred");
   text.inert = false;
-  text.tabIndex = -1;
-  text.focus({ preventScroll: true });
+  text.removeAttribute("aria-hidden");
+  if (hadFocus) {
+    text.tabIndex = -1;
+    text.focus({ preventScroll: true });
+  }
+  document.getElementById("announcement").textContent = covered().length ? "Shown" : "Both responses are shown";
+  document.dispatchEvent(new CustomEvent("uncovered"));
 }
 
 const covered = () => document.querySelectorAll(".is-blurred");

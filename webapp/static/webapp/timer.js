@@ -12,7 +12,7 @@ if (box) {
   const marks = [[600, "Ten minutes left"], [300, "Five minutes left"], [60, "One minute left"]];
 
   const show = () => {
-    const seconds = Math.max(0, Math.round((end - performance.now()) / 1000));
+    const seconds = Math.max(0, Math.ceil((end - performance.now()) / 1000));
     const two = (number) => String(number).padStart(2, "0");
     left.textContent = `: ${Math.floor(seconds / 60)}:${two(seconds % 60)} left`;
     box.toggleAttribute("data-last", seconds <= 60);
