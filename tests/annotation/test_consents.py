@@ -22,6 +22,7 @@ from tests.factories import (
     open_test_round,
     start_test_dialogue,
 )
+from tests.registry.test_lineage import rejection_sampled, reward_model, sft
 
 pytestmark = pytest.mark.django_db
 
@@ -129,6 +130,20 @@ def test_everything_that_learned_from_a_withdrawn_judgement_is_listed() -> None:
     assert reach.num_judgements == 2
     assert [(use.snapshot, use.num_judgements) for use in reach.snapshots] == [(held, 2)]
     assert (reach.reward_models, reach.policies) == ((), ())
+
+
+def test_the_models_that_learned_from_such_a_snapshot_are_listed_too() -> None:
+    annotator, round_ = make_annotator(), open_test_round(max_turns=1)
+    make_judgement(annotator, round_=round_)
+    held = freeze_snapshot(rounds=[round_], name="held")
+    base = sft()
+    reward_model_version = reward_model(base, held, "RM1")
+    policy = rejection_sampled(base, reward_model_version, "V1")
+
+    reach = reach_of(withdraw(annotator))
+
+    assert reach.reward_models == (reward_model_version,)
+    assert reach.policies == (policy,), "the base is older than the judgement"
 
 
 def test_a_second_withdrawal_reaches_only_what_came_between() -> None:

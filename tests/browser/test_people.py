@@ -10,7 +10,7 @@ from annotation import services
 from annotation.models import Answer, Attempt, Comparison, Judgement, User
 from annotation.services import PartFields, QuestionFields
 from records.preferences import Axis
-from tests.browser.conftest import OpenPage
+from tests.browser.conftest import NARROW, OpenPage
 from tests.factories import make_qualification, make_ready_comparison, open_test_round
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,6 +62,18 @@ def test_one_response_is_shown_by_enter_and_the_other_stays_covered(
     expect(page.get_by_role("button", name="Show response A")).to_have_count(0)
     expect(page.get_by_role("button", name="Show response B")).to_be_visible()
     assert not Judgement.objects.exists()
+
+
+def test_on_a_narrow_screen_a_covered_response_does_not_count_as_read(
+    open_page: OpenPage, comparison: Comparison
+) -> None:
+    page = open_dialogue(open_page, comparison, viewport=NARROW)
+    expect(page.get_by_role("button", name="Show response A")).to_be_in_viewport()
+    tab = page.locator('.response-tabs a[href="#response-a"]')
+    page.wait_for_timeout(300)
+    expect(tab).not_to_have_attribute("data-seen", "")
+    page.get_by_role("button", name="Show response A").click()
+    expect(tab).to_have_attribute("data-seen", "")
 
 
 def test_without_scripts_a_cover_is_a_disclosure(

@@ -5,6 +5,7 @@ import uuid
 import pytest
 from django.test import Client
 from django.urls import reverse
+from pytest_django import DjangoAssertNumQueries
 
 from annotation import services
 from annotation.models import (
@@ -197,6 +198,18 @@ def test_new_guidelines_are_shown_as_differences_and_confirmed(
     assert rounds_page(annotator_client).count("Start a dialogue") == 2
     history = annotator_client.get(reverse("guidelines-history")).content.decode()
     assert "What changed since" in history
+
+
+def test_the_history_costs_the_same_for_many_versions(
+    lead_client: Client, lead: User, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for number in range(6):
+        services.publish_guidelines(
+            axis=Axis.SAFETY, version=f"{number}", text=f"Text {number}.", created_by=lead
+        )
+    # Session, user, versions, what this person confirmed.
+    with django_assert_max_num_queries(4):
+        lead_client.get(reverse("guidelines-history"))
 
 
 def test_any_two_versions_are_compared(lead_client: Client, lead: User) -> None:
