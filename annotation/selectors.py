@@ -203,9 +203,10 @@ def work_for(annotator: User) -> Work:
 
 
 def is_held(work_kind: str, missing: Sequence[Missing]) -> bool:
-    """Whether what is missing stops this kind of work: a pair that is out waits for a break only.
+    """Whether what is missing stops this kind of work.
 
-    What was written before a test expired or guidelines changed may still be judged.
+    A pair that is out is held back by a break, by what is not wanted and by missing consent only:
+    what was written before a test expired or guidelines changed may still be judged.
     """
     if work_kind == WorkKind.JUDGE:
         return any(item.need in (Need.BREAK, Need.OPTED_OUT, Need.CONSENT) for item in missing)

@@ -81,10 +81,15 @@ def test_a_break_takes_the_place_of_the_pair_and_says_until_when(
     assert "Boil it." in annotator_client.get(address).content.decode()
     Judgement.objects.update(active_seconds=3600)
     services.set_wellbeing_policy(
-        lead=make_lead(), daily_minutes=60, stretch_minutes=None, break_minutes=15, support_text=""
+        lead=make_lead(),
+        daily_minutes=60,
+        stretch_minutes=None,
+        break_minutes=15,
+        support_text="Call **Kim**.",
     )
     page = annotator_client.get(address).content.decode()
     assert "Time for a break" in page
+    assert "<strong>Kim</strong>" in page
     assert "00:00 UTC" in page
     assert "Boil it." not in page
 

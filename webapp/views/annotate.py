@@ -25,7 +25,7 @@ from annotation.errors import (
     StateError,
 )
 from annotation.exposure import CATEGORY_WORDS, categories_of, covers_responses
-from annotation.models import Comparison, Dialogue
+from annotation.models import Comparison, Dialogue, WellbeingPolicy
 from annotation.selectors import (
     draft_fields,
     get_comparison_for,
@@ -278,6 +278,7 @@ def _held_page(request: SignedInRequest, task: Task) -> HttpResponse | None:
         "task": task,
         "missing": missing,
         "is_break": all(item.need is Need.BREAK for item in missing),
+        "policy": WellbeingPolicy.objects.first(),
         "draft": draft_fields(request.user, dialogue=task.dialogue).get("text", ""),
     }
     template = "_held.html" if request.htmx else "held.html"
