@@ -74,15 +74,6 @@ def covers_responses(annotator: User, round_: Round) -> bool:
     return own is None or own.covers_responses
 
 
-def is_bounded(annotator: User) -> Q:
-    """Return the condition that unsafe work of this person has a bound: for a larger query."""
-    policy = WellbeingPolicy.objects.filter(
-        Q(daily_minutes__isnull=False) | Q(stretch_minutes__isnull=False)
-    )
-    own = WellbeingSettings.objects.filter(annotator=annotator, daily_minutes__isnull=False)
-    return Q(Exists(policy)) | Q(Exists(own))
-
-
 def exposure_of(annotator: User) -> Exposure:
     """Return how much unsafe work the person did today; reads the last day's judgements only."""
     now = timezone.now()
