@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 
+from annotation import people_admin as people_admin
 from annotation import services
 from annotation.errors import AnnotationError
 from annotation.models import (

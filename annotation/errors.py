@@ -75,14 +75,14 @@ class PromptError(AnnotationError, ValueError):
 
 
 class StateError(AnnotationError):
-    """The comparison is not in a state that allows the step.
+    """The comparison, or another thing named, is not in a state that allows the step.
 
     Attributes:
         state: The state it is in.
     """
 
-    def __init__(self, state: str, wanted: str) -> None:
-        super().__init__(f"this comparison is {state}; only {wanted} allows this")
+    def __init__(self, state: str, wanted: str, what: str = "comparison") -> None:
+        super().__init__(f"this {what} is {state}; only {wanted} allows this")
         self.state = state
 
 
@@ -144,3 +144,38 @@ class RoundConfigError(AnnotationError, ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+class QualificationError(AnnotationError, ValueError):
+    """A test, or an answer to one, that is not valid.
+
+    Attributes:
+        field: The field that is wrong.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NoAttemptLeftError(AnnotationError):
+    """All attempts at a test are used up."""
+
+    def __init__(self, name: str, max_attempts: int) -> None:
+        super().__init__(f"all {max_attempts} attempts at {name!r} are used; speak to a lead")
+
+
+class NotEligibleError(AnnotationError):
+    """Something is missing before this person may work in the round.
+
+    Attributes:
+        missing: What is missing, in the words of `annotation.eligibility`.
+    """
+
+    def __init__(self, name: str, missing: str) -> None:
+        super().__init__(f"you cannot work in {name!r} now: {missing}; your words are kept")
+        self.missing = missing
+
+
+class ConsentError(AnnotationError, ValueError):
+    """A consent document that cannot be published, or a consent to another than the newest."""

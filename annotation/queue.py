@@ -7,7 +7,7 @@ none waits, and none gets what another gets. At the end the cursor goes back to 
 finds what was locked for a moment when it passed by.
 """
 
-from datetime import timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -93,10 +93,9 @@ def claim_next(annotator: User, round_: Round) -> int | None:
     return None
 
 
-def claim_parameters(annotator: User, round_: Round) -> dict[str, int | timedelta]:
+def claim_parameters(annotator: User, round_: Round) -> dict[str, Any]:
     """Return the values of `CLAIM_SQL`."""
-    ids: dict[str, int | timedelta] = {"annotator": annotator.pk, "round": round_.pk}
-    return {**ids, "window": WINDOW, "lease": LEASE}
+    return {"annotator": annotator.pk, "round": round_.pk, "window": WINDOW, "lease": LEASE}
 
 
 def release_lapsed(limit: int = 1000) -> int:

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotation.access import ANNOTATORS, LEADS, REVIEWERS, require_role
+from annotation.eligibility import Missing, Need, missing_for, missing_in
 from annotation.errors import NotFoundError
 from annotation.histories import prompt_of
 from annotation.likeness import NEAR_DUPLICATE, bands_of, likeness
@@ -50,6 +51,7 @@ class NothingReason(StrEnum):
     ROUND_FULL = "round_full"
     ALL_LEASED = "all_leased"
     NOT_AN_ANNOTATOR = "not_an_annotator"
+    NOT_YET = "not_yet"
 
 
 class Work(NamedTuple):
@@ -65,6 +67,8 @@ class Work(NamedTuple):
     """With ALL_LEASED: when the first lease lapses."""
     slot: Slot | None = None
     """With SLOT: the further judgement of somebody's pair that this annotator holds."""
+    missing: tuple[Missing, ...] = ()
+    """With NOT_YET: what is missing for the round."""
 
 
 class SampleView(NamedTuple):
@@ -237,8 +241,8 @@ def held_slot(annotator: User) -> Slot | None:
     return _with_draft(held.with_pair(), annotator).first()
 
 
-def ready_pair(annotator: User) -> Comparison | None:
-    """Return the oldest pair of an annotator's own that is ready to be judged."""
+def ready_pairs(annotator: User) -> QuerySet[Comparison]:
+    """Return the pairs of an annotator's own that are ready to be judged, the oldest first."""
     ready = Comparison.objects.filter(
         state=Comparison.State.READY,
         ready_at__lte=Now(),
@@ -246,7 +250,7 @@ def ready_pair(annotator: User) -> Comparison | None:
         dialogue__annotator=annotator,
         dialogue__state=Dialogue.State.OPEN,
     )
-    return ready.select_related("dialogue__round").order_by("dialogue").first()
+    return ready.select_related("dialogue__round").order_by("dialogue")
 
 
 def work_for(annotator: User) -> Work:
@@ -254,25 +258,45 @@ def work_for(annotator: User) -> Work:
 
     A pair of their own that is ready comes first, then a slot they hold, then a dialogue that waits
     for its next prompt, then one whose responses are being drawn, then an open round with room.
-    Nothing is leased here: `services.take_work` does that.
+    What the annotator may not do now (`annotation.eligibility`) is left out. Nothing is leased
+    here: `services.take_work` does that.
     """
     if not annotator.has_role(ANNOTATORS):
         return Work(WorkKind.NOTHING, reason=NothingReason.NOT_AN_ANNOTATOR)
     works = [_work_in(dialogue, last) for dialogue, last in _open_dialogues(annotator)]
-    ranked = {work.kind: work for work in reversed(works)}
+    ranked = {work.kind: work for work in reversed(_allowed(annotator, works))}
     if WorkKind.JUDGE in ranked:
         return ranked[WorkKind.JUDGE]
     slot = held_slot(annotator)
-    if slot is not None:
+    if slot is not None and not is_held(WorkKind.SLOT, missing_in(annotator, slot.round)):
         return Work(WorkKind.SLOT, slot.round, slot=slot)
     for kind in (WorkKind.WRITE, WorkKind.WAIT):
         if kind in ranked:
             return ranked[kind]
     rounds = list(open_rounds())
+    missing = missing_for(annotator, rounds)
+    held = None
     for round_ in rounds:
-        if _has_room(round_):
+        if not _has_room(round_):
+            continue
+        if not missing[round_.pk]:
             return Work(WorkKind.START, round=round_)
+        held = held or round_
+    if held is not None:
+        reason = NothingReason.NOT_YET
+        return Work(WorkKind.NOTHING, round=held, reason=reason, missing=missing[held.pk])
     return _nothing(rounds)
+
+
+def is_held(work_kind: str, missing: Sequence[Missing]) -> bool:
+    """Whether what is missing stops this kind of work.
+
+    A pair that is out is held back by a break, by what is not wanted and by missing consent only:
+    what was written before a test expired or guidelines changed may still be judged.
+    """
+    if work_kind in (WorkKind.JUDGE, WorkKind.SLOT):
+        return any(item.need in (Need.BREAK, Need.OPTED_OUT, Need.CONSENT) for item in missing)
+    return bool(missing) and work_kind != WorkKind.WAIT
 
 
 def round_progress(round_: Round) -> RoundProgress:
@@ -338,6 +362,13 @@ def _open_dialogues(annotator: User) -> Iterable[tuple[Dialogue, Comparison | No
     return [(dialogue, last.get(dialogue.pk)) for dialogue in dialogues]
 
 
+def _allowed(annotator: User, works: list[Work]) -> list[Work]:
+    """Leave out what the annotator may not do now."""
+    rounds = {work.round.pk: work.round for work in works if work.round is not None}
+    missing = missing_for(annotator, rounds.values())
+    return [w for w in works if w.round and not is_held(w.kind, missing[w.round.pk])]
+
+
 def _work_in(dialogue: Dialogue, last: Comparison | None) -> Work:
     if last is not None:
         last.dialogue, last.round = dialogue, dialogue.round
@@ -373,7 +404,8 @@ def _nothing(rounds: Sequence[Round]) -> Work:
 def _with_draft(slots: QuerySet[Slot], annotator: User) -> QuerySet[Slot]:
     """Annotate slots with the fields of the annotator's draft."""
     drafts = Draft.objects.filter(annotator=annotator, comparison=OuterRef("comparison"))
-    return slots.annotate(draft_fields=Subquery(drafts.values("fields")[:1]))
+    fields: dict[str, Any] = {"draft_fields": Subquery(drafts.values("fields")[:1])}
+    return slots.annotate(**fields)
 
 
 def _one(rows: QuerySet[T], what: str, pk: int) -> T:

@@ -13,6 +13,7 @@ from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from annotation.models import Exclusion, Judgement, Round, Sample
 from annotation.models.kinds import SILENT_KINDS
+from annotation.withdrawals import withdrawn
 from records.dialogues import Dialogue as DialogueRecord
 from records.preferences import Axis, Preference, Rating, SafetyBin
 from records.snapshots import write_snapshot
@@ -27,7 +28,7 @@ _ROWS_AT_ONCE = 1000
 
 
 def freeze_snapshot(*, rounds: Sequence[Round], name: str, test_share: float = 0.1) -> Snapshot:
-    """Freeze the judged and not excluded comparisons of `rounds`.
+    """Freeze the judged, not excluded and not withdrawn comparisons of `rounds`.
 
     Equal rows give an equal digest. Memory does not grow with their number. Freezing the same
     rounds under the same name again returns the first snapshot, whatever was judged since.
@@ -80,7 +81,7 @@ def import_preferences(
 
 
 def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
-    """Yield the preferences of `rounds` by dialogue and turn; excluded ones are left out.
+    """Yield the preferences of `rounds` by dialogue and turn; excluded and withdrawn are out.
 
     Several people's judgements of one comparison are a preference each: where they agree the pair
     weighs more, where they do not it teaches doubt, and the split by dialogue keeps them together.
@@ -142,7 +143,7 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
         .annotate(
             rejected_text=Subquery(rejected.values("text")),
             rejected_policy=Subquery(rejected.values("policy__name")),
-            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"))),
+            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"))) | withdrawn(),
         )
         .values_list(
             "uuid",

@@ -131,6 +131,17 @@ def read_snapshot(folder: Path, *, split: str | None = None) -> Iterator[Prefere
                     yield Preference.from_json({**row, "prompt": json.loads(row["prompt"])})
 
 
+def preference_ids_of(folder: Path, *, annotator: str) -> set[str]:
+    """Return the ids of all preferences in a snapshot that one pseudonym stands at."""
+    read_manifest(folder)
+    table = pq.read_table(
+        folder / "preferences.parquet",
+        columns=["preference_id"],
+        filters=[("annotator", "=", annotator)],
+    )
+    return set(table.column("preference_id").to_pylist())
+
+
 def _row(
     preference: Preference, test_share: float, splits: Mapping[str, str] | None
 ) -> dict[str, Any]:

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from annotation import services as annotation
-from annotation.models import Comparison, Dialogue, Guidelines, Judgement, Round, Slot, User
+from annotation.models import (
+    Attempt,
+    Comparison,
+    Dialogue,
+    Guidelines,
+    Judgement,
+    Qualification,
+    Round,
+    Slot,
+    User,
+)
+from annotation.questions import Value
 from annotation.scale import Side
 from records.preferences import Axis, Rating, SafetyBin
 from registry import services as registry
@@ -81,6 +92,10 @@ def make_guidelines(axis: Axis = Axis.HELPFULNESS, *, lead: User | None = None) 
     )
 
 
+def newest_guidelines(axis: Axis) -> Guidelines | None:
+    return Guidelines.objects.filter(axis=axis).order_by("-pk").first()
+
+
 def open_test_round(
     name: str = "",
     *,
@@ -98,7 +113,7 @@ def open_test_round(
     return annotation.open_round(
         name=name or f"round-{next(_numbers)}",
         axis=axis,
-        guidelines=make_guidelines(axis, lead=lead),
+        guidelines=newest_guidelines(axis) or make_guidelines(axis, lead=lead),
         variants=[annotation.NewVariant(policy) for policy in policies],
         target_comparisons=target_comparisons,
         max_turns=max_turns,
@@ -209,3 +224,59 @@ def judge_slot(
         client_key=client_key or uuid.uuid4(),
         active_seconds=9.0,
     )
+
+
+def make_qualification(
+    *parts: tuple[annotation.PartFields, Sequence[annotation.QuestionFields]],
+    name: str = "",
+    kind: str = "test",
+    max_attempts: int = 2,
+    valid_days: int | None = None,
+) -> Qualification:
+    """Return a published test, or tutorial; without `parts` one pair whose first side is better."""
+    lead = make_lead()
+    fields = annotation.QualificationFields(
+        name=name or f"test-{next(_numbers)}",
+        kind=kind,
+        max_attempts=max_attempts,
+        valid_days=valid_days,
+    )
+    made = annotation.create_qualification(lead=lead, fields=fields)
+    for part_fields, questions in parts or [(annotation.PartFields("Pairs"), [PAIR])]:
+        part = annotation.save_part(lead=lead, qualification=made, fields=part_fields)
+        for question in questions:
+            annotation.save_question(lead=lead, part=part, fields=question)
+    return annotation.publish_qualification(lead=lead, qualification=made)
+
+
+PAIR = annotation.QuestionFields(
+    "pair", "How do I boil an egg?", ("In water.", "I do not know."), 0, 0, "The first one helps."
+)
+
+
+def take_part(
+    annotator: User, qualification: Qualification, *values: Value, submits: bool = True
+) -> Attempt:
+    """Answer the next part's questions with `values`, in order, and hand it in."""
+    attempt = annotation.start_attempt(annotator=annotator, qualification=qualification)
+    sitting = annotation.start_sitting(annotator=annotator, attempt=attempt)
+    questions = sitting.part.questions.order_by("position")
+    answers = {q.pk: value for q, value in zip(questions, values, strict=False)}
+    if not submits:
+        annotation.save_answers(annotator=annotator, sitting=sitting, values=answers)
+        return attempt
+    return annotation.submit_sitting(annotator=annotator, sitting=sitting, values=answers)
+
+
+def grade_all(attempt: Attempt, *grades: int) -> Attempt:
+    """Grade the written answers of the whole attempt, in order, part by part."""
+    reviewer, rest = make_reviewer(), list(grades)
+    for sitting in attempt.sittings.order_by("part__position"):
+        answers = sitting.answers.filter(value__isnull=False).order_by("question__position")
+        if not sitting.part.is_graded_by_hand:
+            continue
+        given = {answer.pk: rest.pop(0) for answer in answers}
+        attempt = annotation.grade_sitting(
+            reviewer=reviewer, sitting=sitting, grades=given, notes={}
+        )
+    return attempt

@@ -18,8 +18,14 @@ class NavItem(NamedTuple):
 
 
 _NAVIGATION: dict[str, tuple[tuple[str, str], ...]] = {
-    "annotator": (("Annotate", "annotate"),),
-    "reviewer": (("Review", "review"),),
+    "annotator": (
+        ("Annotate", "annotate"),
+        ("Tests", "tests"),
+        ("Guidelines", "guidelines-history"),
+        ("Well-being", "wellbeing"),
+        ("Consent", "consent"),
+    ),
+    "reviewer": (("Review", "review"), ("Guidelines", "guidelines-history")),
     "lead": (
         ("Dashboard", "dashboard"),
         ("Rounds", "rounds"),
@@ -29,6 +35,7 @@ _NAVIGATION: dict[str, tuple[tuple[str, str], ...]] = {
         ("Review", "review"),
         ("Quality", "quality"),
         ("People", "people"),
+        ("Tests", "qualifications"),
     ),
 }
 _NAVIGATION["admin"] = (*_NAVIGATION["lead"], ("Database", "admin:index"))

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotation', '0002_chosen_sample_belongs'),
+        ('annotation', '0004_people'),
     ]
 
     operations = [

@@ -8,34 +8,67 @@ from annotation.models.comparisons import (
     Sample,
     SamplingEvent,
 )
+from annotation.models.consents import Consent, ConsentDocument, GuidelinesConfirmation, Withdrawal
 from annotation.models.dialogues import Dialogue
 from annotation.models.edits import Edit
 from annotation.models.kinds import JudgementKind, UnacceptableReason
 from annotation.models.people import User
 from annotation.models.prompts import PromptBand
+from annotation.models.qualifications import (
+    Answer,
+    Attempt,
+    Qualification,
+    QualificationPart,
+    QualificationQuestion,
+    Requirement,
+    Sitting,
+)
 from annotation.models.quality import QualityReport
 from annotation.models.rounds import Guidelines, Round, RoundVariant
 from annotation.models.slots import GoldComparison, Slot, SlotCursor, SlotSkip
+from annotation.models.wellbeing import (
+    CategoryOptOut,
+    ContentCategory,
+    ContentWarning,
+    WellbeingPolicy,
+    WellbeingSettings,
+)
 
 __all__ = [
+    "Answer",
+    "Attempt",
+    "CategoryOptOut",
     "Comparison",
+    "Consent",
+    "ConsentDocument",
+    "ContentCategory",
+    "ContentWarning",
     "Dialogue",
     "Draft",
     "Edit",
     "Exclusion",
     "GoldComparison",
     "Guidelines",
+    "GuidelinesConfirmation",
     "Judgement",
     "JudgementKind",
     "PromptBand",
+    "Qualification",
+    "QualificationPart",
+    "QualificationQuestion",
     "QualityReport",
+    "Requirement",
     "Round",
     "RoundVariant",
     "Sample",
     "SamplingEvent",
+    "Sitting",
     "Slot",
     "SlotCursor",
     "SlotSkip",
     "UnacceptableReason",
     "User",
+    "WellbeingPolicy",
+    "WellbeingSettings",
+    "Withdrawal",
 ]

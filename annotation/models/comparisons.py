@@ -315,6 +315,8 @@ class Judgement(models.Model):
         ]
         indexes = [
             models.Index(fields=["annotator", "-id"], name="annotation_judgement_mine"),
+            # How long somebody has seen unsafe texts today.
+            models.Index(fields=["annotator", "created_at"], name="annotation_judgement_of_day"),
         ]
 
     def __str__(self) -> str:

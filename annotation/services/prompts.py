@@ -6,9 +6,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import TextChoices
 
 from annotation.access import ANNOTATORS, require_role
+from annotation.eligibility import require_may_work
 from annotation.errors import (
     DialogueClosedError,
     KeyReusedError,
+    NotEligibleError,
     NotFoundError,
     PromptError,
     PromptPendingError,
@@ -18,6 +20,7 @@ from annotation.errors import (
 from annotation.likeness import bands_of
 from annotation.models import Comparison, Dialogue, PromptBand, Round, User
 from annotation.services.drafts import save_draft
+from annotation.services.guidelines import begin_with_guidelines
 from annotation.services.texts import MAX_CHARACTERS, problem_of
 from annotation.slots import lease_until, take_slot
 
@@ -30,6 +33,7 @@ def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> 
     Raises:
         NotAllowedError: The person is no annotator.
         RoundClosedError: The round takes no more work.
+        NotEligibleError: Something is missing before this person may work in the round.
         KeyReusedError: The key came with another round or person.
     """
     require_role(annotator, ANNOTATORS)
@@ -37,7 +41,9 @@ def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> 
     if existing is None and not round_.is_open:
         raise RoundClosedError(round_.name)
     if existing is None:
+        require_may_work(annotator, round_)
         with transaction.atomic():
+            begin_with_guidelines(annotator=annotator, guidelines=round_.guidelines)
             existing, _ = Dialogue.objects.get_or_create(
                 client_key=client_key, defaults={"annotator": annotator, "round": round_}
             )
@@ -57,8 +63,8 @@ def write_prompt(
 ) -> Comparison:
     """Store the dialogue's next prompt; the comparison waits for its responses and holds a slot.
 
-    The same client key finds the same comparison. If the round has no slot left or has closed, the
-    text is kept as the dialogue's draft.
+    The same client key finds the same comparison. If the round has no slot left or has closed, or
+    the annotator may not go on in it now, the text is kept as the dialogue's draft.
 
     Raises:
         NotFoundError: The dialogue is not this annotator's.
@@ -66,6 +72,7 @@ def write_prompt(
         DialogueClosedError: The dialogue has ended or has all its turns.
         PromptPendingError: The dialogue's last prompt is not judged yet.
         RoundClosedError, RoundFullError: The round takes no more work.
+        NotEligibleError: Something is missing before this person may work in the round.
     """
     require_role(annotator, ANNOTATORS)
     if dialogue.annotator_id != annotator.pk:
@@ -75,8 +82,9 @@ def write_prompt(
         return _same(repeated, dialogue)
     text = _checked_text(text)
     try:
+        require_may_work(annotator, dialogue.round)
         return _store_prompt(dialogue, text, client_key, risk_category, attack_vector)
-    except (RoundClosedError, RoundFullError):
+    except (RoundClosedError, RoundFullError, NotEligibleError):
         fields = {"text": text, "risk_category": risk_category, "attack_vector": attack_vector}
         save_draft(annotator=annotator, dialogue=dialogue, fields=fields)
         raise

@@ -9,6 +9,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from annotation.access import ANNOTATORS, REVIEWERS, require_role
+from annotation.eligibility import missing_for, missing_in
 from annotation.errors import (
     AlreadyJudgedError,
     JudgementError,
@@ -28,7 +29,7 @@ from annotation.models import (
 )
 from annotation.queue import claim_next, fill_slot
 from annotation.scale import Side
-from annotation.selectors import Work, WorkKind, held_slot, ready_pair, work_for
+from annotation.selectors import Work, WorkKind, held_slot, is_held, ready_pairs, work_for
 from annotation.services.verdicts import (
     Verdict,
     judgement_from,
@@ -46,10 +47,11 @@ def take_work(*, annotator: User) -> Work:
     """Return what an annotator does next, and lease it where it is a slot.
 
     A pair of their own that is ready comes first, then a slot of an open round, then writing. A
-    share of slots are gold comparisons or repeats of their own judgements, drawn by chance.
+    share of slots are gold comparisons or repeats of their own judgements, drawn by chance. What
+    the annotator may not do now (`annotation.eligibility`) is left out, and nothing of it leased.
     """
     if annotator.has_role(ANNOTATORS):
-        ready = ready_pair(annotator)
+        ready = _first_allowed(annotator, list(ready_pairs(annotator)))
         if ready is not None:
             return Work(WorkKind.JUDGE, ready.dialogue.round, ready.dialogue, ready)
         slot = _claim(annotator)
@@ -59,15 +61,16 @@ def take_work(*, annotator: User) -> Work:
 
 
 def claim_slot(*, annotator: User) -> Slot | None:
-    """Lease the next slot that is for this annotator; None if no open round has one.
+    """Lease the next slot that is for this annotator; None if no round they may work in has one.
 
-    Who holds a slot gets that one again, so two tabs show the same.
+    Who holds a slot gets that one again, so two tabs show the same; a break, an opt-out or missing
+    consent holds it back.
 
     Raises:
         NotAllowedError: The person is no annotator.
     """
     require_role(annotator, ANNOTATORS)
-    return held_slot(annotator) or _claim(annotator)
+    return _held(annotator) or _claim(annotator)
 
 
 def submit_slot(
@@ -205,17 +208,39 @@ def ask_second_reading(*, reviewer: User, comparison: Comparison) -> Slot:
     return slot
 
 
+def _first_allowed(annotator: User, ready: Sequence[Comparison]) -> Comparison | None:
+    missing = missing_for(annotator, {pair.dialogue.round for pair in ready})
+    for pair in ready:
+        if not is_held(WorkKind.JUDGE, missing[pair.dialogue.round_id]):
+            return pair
+    return None
+
+
+def _held(annotator: User) -> Slot | None:
+    """Return the slot that an annotator holds and may judge now."""
+    slot = held_slot(annotator)
+    if slot is None or is_held(WorkKind.SLOT, missing_in(annotator, slot.round)):
+        return None
+    return slot
+
+
 def _claim(annotator: User) -> Slot | None:
-    for round_ in Round.objects.open().order_by("opened_at", "pk"):
+    rounds = list(Round.objects.open().order_by("opened_at", "pk"))
+    missing = missing_for(annotator, rounds)
+    for round_ in rounds:
+        if missing[round_.pk]:
+            continue
         try:
             with transaction.atomic():
                 slot_id = _silent_slot(annotator, round_)
                 if slot_id is None and round_.num_further > round_.num_further_judged:
                     slot_id = claim_next(annotator, round_)
         except IntegrityError:
-            return held_slot(annotator)  # another tab was quicker
+            return _held(annotator)  # another tab was quicker
         if slot_id is not None:
-            return held_slot(annotator)
+            slot = held_slot(annotator)
+            # They may have held one before, of another round.
+            return slot if slot is not None and slot.round_id == round_.pk else _held(annotator)
     return None
 
 

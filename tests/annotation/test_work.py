@@ -139,7 +139,8 @@ def test_next_work_costs_the_same_after_much_work(
     for _ in range(5):
         make_judgement(annotator, round_=round_)
     make_ready_comparison(annotator, round_=round_)
-    with django_assert_max_num_queries(2):
+    # Open dialogues, their newest comparisons, and whether anything is asked of the annotator.
+    with django_assert_max_num_queries(3):
         assert work_for(annotator).kind is WorkKind.JUDGE
 
 

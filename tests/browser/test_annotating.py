@@ -45,6 +45,8 @@ def test_the_whole_task_by_keyboard_alone(open_page: OpenPage, sampler_is_alive:
     expect(page.get_by_text("Two responses are being written.")).to_be_visible()
     draw_samples(("Call a locksmith.", "Use a wire."))
     expect(page.get_by_text("Call a locksmith.")).to_be_visible()
+    keys.press("v")  # responses of a safety round are covered at first
+    expect(page.get_by_role("button", name="Show response A")).to_have_count(0)
 
     # The unsafe response cannot be preferred to the safe one: this is said before anything is sent.
     samples = {sample.text: sample.side for sample in Comparison.objects.get().samples.all()}
@@ -73,6 +75,7 @@ def test_the_whole_task_by_keyboard_alone(open_page: OpenPage, sampler_is_alive:
     expect(page.locator(".waiting")).to_be_visible()
     draw_samples(("Wait for help.", "Break the glass."))
     expect(page.get_by_text("Wait for help.")).to_be_visible()
+    keys.press("v")
     keys.press("5")
     keys.press("s")
     keys.press("Control+Enter")

@@ -39,6 +39,16 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("runs", "run", "cancel-run", "retry-run"), LEADS),
     **dict.fromkeys(("policies", "policy", "promote", "reward-model"), LEADS),
     **dict.fromkeys(("quality", "measure-quality", "timesheet", "quality-report"), LEADS),
+    **dict.fromkeys(("tests", "test", "sitting", "sitting-draft", "wellbeing"), ANNOTATORS),
+    **dict.fromkeys(("consent", "give-consent", "withdraw", "confirm-guidelines"), ANNOTATORS),
+    **dict.fromkeys(("guidelines-history", "guidelines-compared"), EVERYBODY),
+    **dict.fromkeys(("gradings", "grading"), REVIEWERS),
+    **dict.fromkeys(("consent-documents", "withdrawal", "wellbeing-policy"), LEADS),
+    **dict.fromkeys(("daily-minutes", "round-access", "qualifications"), LEADS),
+    **dict.fromkeys(("new-qualification", "make-presets", "require-for-axis"), LEADS),
+    **dict.fromkeys(("qualification", "act-on-qualification", "new-part", "part"), LEADS),
+    **dict.fromkeys(("delete-part", "real-pair", "new-question", "question"), LEADS),
+    "delete-question": LEADS,
     **dict.fromkeys(("people", "reset-password", "set-active"), LEADS),
 }
 NAMED = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]
@@ -47,8 +57,8 @@ NAMED = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]
 def address_of(pattern: URLPattern) -> str:
     """Return the pattern's address, with the id of a row that does not exist."""
     assert pattern.name is not None
-    has_id = "pk" in pattern.pattern.converters
-    return reverse(pattern.name, args=[999_999_999] if has_id else [])
+    kinds = {"pk": 999_999_999, "axis": "nothing"}
+    return reverse(pattern.name, kwargs={name: kinds[name] for name in pattern.pattern.converters})
 
 
 def test_every_address_of_the_site_stands_in_the_table() -> None:

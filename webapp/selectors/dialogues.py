@@ -10,6 +10,8 @@ from typing import NamedTuple
 from django.urls import reverse
 from django.utils import timezone
 
+from annotation.eligibility import Missing, missing_for
+from annotation.exposure import CATEGORY_WORDS, categories_of
 from annotation.histories import history_of, may_finish
 from annotation.models import Comparison, Dialogue, Round, Slot, User
 from annotation.selectors import (
@@ -116,6 +118,10 @@ class Overview:
     work: Work
     dialogues: list["OpenDialogue"]
     rounds: list[Round]
+    missing: dict[int, tuple[Missing, ...]]
+    """What is missing for each round, by round id; empty where they may work."""
+    warnings: dict[int, str]
+    """What each round may contain, by round id."""
 
     @property
     def offers_slots(self) -> bool:
@@ -124,6 +130,7 @@ class Overview:
             round_.num_further > round_.num_further_judged
             or round_.gold_share + round_.repeat_share > 0
             for round_ in self.rounds
+            if not self.missing[round_.pk]
         )
 
 
@@ -187,10 +194,16 @@ def slot_task_of(slot: Slot, annotator: User) -> Task:
 
 def overview_of(annotator: User) -> Overview:
     """Return what an annotator can go on with, and the open rounds."""
+    rounds = list(open_rounds())
     return Overview(
         work=work_for(annotator),
         dialogues=open_dialogues_of(annotator),
-        rounds=list(open_rounds()),
+        rounds=rounds,
+        missing=missing_for(annotator, rounds),
+        warnings={
+            pk: ", ".join(CATEGORY_WORDS[category] for category in categories)
+            for pk, categories in categories_of(rounds).items()
+        },
     )
 
 

@@ -17,6 +17,7 @@ from annotation.errors import (
     AlreadyJudgedError,
     AnnotationError,
     JudgementError,
+    NotEligibleError,
     NotFoundError,
     PromptError,
     RoundClosedError,
@@ -41,6 +42,7 @@ from webapp.views.annotate_pages import (
     begin_dialogue,
     field_of,
     go_on,
+    show,
     task_page,
     waiting_mark,
 )
@@ -67,6 +69,9 @@ def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
     except (NotFoundError, RoundClosedError):
         messages.info(request, "This round takes no more work. Choose another one.")
         return redirect("annotate")
+    except NotEligibleError as error:
+        messages.info(request, as_sentence(error))
+        return redirect("annotate")
     return redirect("dialogue", pk=begun.pk)
 
 
@@ -79,7 +84,7 @@ def dialogue(request: SignedInRequest, pk: int) -> HttpResponseBase:
     mark = waiting_mark(task)
     if request.htmx and mark is not None and request.GET.get("waiting") == mark:
         return HttpResponse(status=204)
-    return task_page(request, task)
+    return show(request, task)
 
 
 @roles("annotator")

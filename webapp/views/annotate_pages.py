@@ -10,9 +10,11 @@ from django.utils import timezone
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
 from annotation import services
-from annotation.errors import JudgementError
-from annotation.models import Dialogue, Round
-from annotation.selectors import WorkKind, draft_fields, get_dialogue_for
+from annotation.eligibility import Need, missing_in
+from annotation.errors import JudgementError, NotEligibleError
+from annotation.exposure import covers_responses
+from annotation.models import Dialogue, Round, WellbeingPolicy
+from annotation.selectors import Work, WorkKind, draft_fields, get_dialogue_for, is_held
 from records.preferences import Axis
 from webapp import kept
 from webapp.access import SignedInRequest
@@ -50,17 +52,41 @@ def task_page(
         "waiting_mark": waiting_mark(task),
         "has_sampler": task.kind is not TaskKind.WAIT or workers_alive()["sampling"],
         "shows_guidelines": "guidelines" in request.GET,
+        "is_covered": task.kind is TaskKind.JUDGE and covers_responses(request.user, task.round),
         "now": timezone.now(),
     }
     template = "_task.html" if request.htmx else "dialogue.html"
     return render(request, f"webapp/annotate/{template}", context, status=status)
 
 
+def held_page(request: SignedInRequest, task: Task) -> HttpResponse | None:
+    """Return what is missing before this work goes on; None where nothing is."""
+    if task.kind not in (TaskKind.WRITE, TaskKind.JUDGE):
+        return None
+    missing = missing_in(request.user, task.round)
+    if not is_held(task.kind, missing):
+        return None
+    context = {
+        "task": task,
+        "missing": missing,
+        "is_break": all(item.need is Need.BREAK for item in missing),
+        "policy": WellbeingPolicy.objects.first(),
+        "draft": _draft_text(request, task),
+    }
+    template = "_held.html" if request.htmx else "held.html"
+    return render(request, f"webapp/wellbeing/{template}", context)
+
+
+def show(request: SignedInRequest, task: Task) -> HttpResponse:
+    """Return the page of a task, or of what is missing before it may be done."""
+    return held_page(request, task) or task_page(request, task)
+
+
 def go_on(request: SignedInRequest, own: Dialogue) -> HttpResponseBase:
     """Show what comes next in a dialogue; htmx is spared a second request."""
     if not request.htmx:
         return redirect("dialogue", pk=own.pk)
-    return task_page(request, task_of(get_dialogue_for(request.user, own.pk)))
+    return show(request, task_of(get_dialogue_for(request.user, own.pk)))
 
 
 def go_to_next(request: SignedInRequest, *, leaving: Round | None = None) -> HttpResponseBase:
@@ -69,14 +95,15 @@ def go_to_next(request: SignedInRequest, *, leaving: Round | None = None) -> Htt
     htmx stays on its page while the round, whose guidelines stand beside it, is the same.
     """
     work = services.take_work(annotator=request.user)
-    if work.kind is WorkKind.SLOT and work.slot is not None:
-        task = slot_task_of(work.slot, request.user)
-    elif work.kind is WorkKind.START and work.round is not None:
-        task = task_of(begin_dialogue(request, work.round))
-    elif work.dialogue is not None and work.kind is not WorkKind.NOTHING:
-        task = task_of(work.dialogue)
-    else:
-        messages.info(request, _NOTHING)
+    reason = _NOTHING
+    try:
+        task = _task_for(request, work)
+    except NotEligibleError as error:
+        task, reason = None, as_sentence(error)
+    if task is None:
+        if work.missing and work.round is not None:
+            reason = as_sentence(NotEligibleError(work.round.name, work.missing[0].message))
+        messages.info(request, reason)
         overview = reverse("annotate")
         return HttpResponseClientRedirect(overview) if request.htmx else redirect(overview)
     if not request.htmx:
@@ -91,6 +118,7 @@ def begin_dialogue(request: SignedInRequest, round_: Round) -> Dialogue:
 
     Raises:
         RoundClosedError: The round takes no more work.
+        NotEligibleError: Something is missing before this person may work in the round.
     """
     key = parse_key(request.POST.get("client_key", "")) or parse_key(new_client_key())
     assert key is not None
@@ -116,6 +144,24 @@ def as_sentence(error: Exception) -> str:
     """Return the message of an error as a sentence."""
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
+
+
+def _task_for(request: SignedInRequest, work: Work) -> Task | None:
+    """Return the task that is the work, begun where it is a new dialogue; None for no work."""
+    if work.kind is WorkKind.SLOT and work.slot is not None:
+        return slot_task_of(work.slot, request.user)
+    if work.kind is WorkKind.START and work.round is not None:
+        return task_of(begin_dialogue(request, work.round))
+    if work.dialogue is not None and work.kind is not WorkKind.NOTHING:
+        return task_of(work.dialogue)
+    return None
+
+
+def _draft_text(request: SignedInRequest, task: Task) -> str:
+    """Return the words of a task's draft: of a message, or of a better response."""
+    if task.kind is TaskKind.JUDGE:
+        return str(_draft_of(request, task).get("edited_text", ""))
+    return str(draft_fields(request.user, dialogue=task.dialogue).get("text", ""))
 
 
 def _fresh_form(request: SignedInRequest, task: Task, words: dict[str, str]) -> TaskForm | None:

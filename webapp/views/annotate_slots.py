@@ -22,7 +22,7 @@ from annotation.selectors import get_slot_for, slot_pair_view
 from webapp.access import SignedInRequest, roles
 from webapp.forms.annotate import FlagForm, JudgementForm, SkipForm
 from webapp.selectors.dialogues import TaskKind, slot_task_of
-from webapp.views.annotate_pages import as_sentence, field_of, go_to_next, task_page
+from webapp.views.annotate_pages import as_sentence, field_of, go_to_next, show, task_page
 
 
 @roles("annotator")
@@ -113,6 +113,6 @@ def _slot_page(
     task = slot_task_of(own, request.user)
     if request.method == "POST" and form is None and not request.htmx:
         return redirect(task.urls.page)
-    if task.kind is not TaskKind.JUDGE:
-        return task_page(request, task)
-    return task_page(request, task, form=form, status=200 if form is None else 422)
+    if task.kind is not TaskKind.JUDGE or form is None:
+        return show(request, task)
+    return task_page(request, task, form=form, status=422)

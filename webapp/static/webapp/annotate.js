@@ -183,8 +183,10 @@ function watchReading() {
       document.querySelector(`.response-tabs a[href="#${id}"]`)?.setAttribute("data-seen", "");
     }
   });
-  for (const end of document.querySelectorAll(".judge .response .prose > :last-child")) watcher.observe(end);
+  for (const end of document.querySelectorAll(".judge .response .prose:not([inert]) > :last-child")) watcher.observe(end);
 }
+
+document.addEventListener("uncovered", watchReading);
 
 // A new task: where reading begins, and what a screen reader says
 
