@@ -293,6 +293,13 @@ class Draft(models.Model):
     comparison = models.ForeignKey(
         Comparison, on_delete=models.CASCADE, null=True, blank=True, related_name="drafts"
     )
+    demonstration = models.ForeignKey(
+        "annotation.Demonstration",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="drafts",
+    )
     fields = models.JSONField(default=dict)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -308,8 +315,17 @@ class Draft(models.Model):
                 condition=Q(comparison__isnull=False),
                 name="annotation_draft_one_per_comparison",
             ),
+            models.UniqueConstraint(
+                fields=["annotator", "demonstration"],
+                condition=Q(demonstration__isnull=False),
+                name="annotation_draft_one_per_demonstration",
+            ),
             models.CheckConstraint(
-                condition=Q(dialogue__isnull=False) ^ Q(comparison__isnull=False),
+                condition=Q(
+                    dialogue__isnull=False, comparison__isnull=True, demonstration__isnull=True
+                )
+                | Q(dialogue__isnull=True, comparison__isnull=False, demonstration__isnull=True)
+                | Q(dialogue__isnull=True, comparison__isnull=True, demonstration__isnull=False),
                 name="annotation_draft_of_one_thing",
             ),
         ]

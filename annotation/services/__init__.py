@@ -1,5 +1,15 @@
 """Everything that writes to annotation."""
 
+from annotation.services.assignments import close_assignment, open_assignment
+from annotation.services.demonstration_reviews import reopen_demonstration, review_demonstration
+from annotation.services.demonstrations import (
+    NewRevision,
+    NewTurn,
+    keep_demonstration_draft,
+    start_demonstration,
+    submit_demonstration,
+    withdraw_demonstration,
+)
 from annotation.services.drafts import save_draft
 from annotation.services.judging import (
     beat_comparison,
@@ -24,7 +34,9 @@ from annotation.services.sampling import (
 )
 
 __all__ = [
+    "NewRevision",
     "NewSample",
+    "NewTurn",
     "NewUser",
     "NewVariant",
     "SampleRequest",
@@ -32,6 +44,7 @@ __all__ = [
     "beat_comparison",
     "beat_sampling",
     "claim_comparisons_for_sampling",
+    "close_assignment",
     "close_round",
     "create_user",
     "create_users",
@@ -39,14 +52,21 @@ __all__ = [
     "fail_sampling",
     "finish_dialogue",
     "flag_comparison",
+    "keep_demonstration_draft",
+    "open_assignment",
     "open_round",
     "publish_guidelines",
     "release_expired_leases",
+    "reopen_demonstration",
+    "review_demonstration",
     "save_account",
     "save_draft",
     "skip_comparison",
+    "start_demonstration",
     "start_dialogue",
     "store_samples",
     "submit_comparison",
+    "submit_demonstration",
+    "withdraw_demonstration",
     "write_prompt",
 ]

@@ -6,10 +6,13 @@ from typing import Any
 
 from django.db import transaction
 
+from annotation.access import REVIEWERS
 from annotation.errors import NotFoundError
-from annotation.models import Comparison, Dialogue, Draft, User
+from annotation.models import Comparison, Demonstration, Dialogue, Draft, User
 
 MAX_DRAFT_CHARACTERS = 100_000
+MAX_DEMONSTRATION_CHARACTERS = 1_000_000
+"""A demonstration has many turns, each as long as a prompt may be."""
 
 
 def save_draft(
@@ -18,31 +21,37 @@ def save_draft(
     fields: Mapping[str, Any],
     dialogue: Dialogue | None = None,
     comparison: Comparison | None = None,
+    demonstration: Demonstration | None = None,
 ) -> Draft:
     """Keep the fields of a form that is not submitted yet, over what was kept before.
 
-    A draft of a dialogue holds its next prompt, one of a comparison its judgement. It outlives
-    leases, and goes when the form is submitted.
+    A draft of a dialogue holds its next prompt, one of a comparison its judgement, one of a
+    demonstration its words or what a reviewer makes of them. It outlives leases, and goes when the
+    form is submitted.
 
     Raises:
-        NotFoundError: The dialogue or comparison is not this annotator's.
-        ValueError: Not exactly one of the two is given, or the fields are too long.
+        NotFoundError: The dialogue, comparison or demonstration is not this person's.
+        ValueError: Not exactly one of them is given, or the fields are too long.
     """
-    if comparison is not None and dialogue is None:
-        owner = comparison.dialogue
-    elif dialogue is not None and comparison is None:
-        owner = dialogue
+    if [dialogue, comparison, demonstration].count(None) != 2:
+        raise ValueError("a draft belongs to one dialogue, one comparison or one demonstration")
+    if demonstration is not None:
+        if demonstration.author_id != annotator.pk and not annotator.has_role(REVIEWERS):
+            raise NotFoundError("demonstration", demonstration.pk)
     else:
-        raise ValueError("a draft belongs to one dialogue or to one comparison")
-    if owner.annotator_id != annotator.pk:
-        raise NotFoundError("dialogue", owner.pk)
-    if len(json.dumps(fields)) > MAX_DRAFT_CHARACTERS:
-        raise ValueError(f"a draft holds at most {MAX_DRAFT_CHARACTERS} characters")
+        owner = comparison.dialogue if comparison is not None else dialogue
+        assert owner is not None
+        if owner.annotator_id != annotator.pk:
+            raise NotFoundError("dialogue", owner.pk)
+    limit = MAX_DRAFT_CHARACTERS if demonstration is None else MAX_DEMONSTRATION_CHARACTERS
+    if len(json.dumps(fields)) > limit:
+        raise ValueError(f"a draft holds at most {limit} characters")
     with transaction.atomic():
         draft, _ = Draft.objects.update_or_create(
             annotator=annotator,
             dialogue=dialogue,
             comparison=comparison,
+            demonstration=demonstration,
             defaults={"fields": dict(fields)},
         )
     return draft

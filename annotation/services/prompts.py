@@ -73,7 +73,7 @@ def write_prompt(
     repeated = Comparison.objects.filter(client_key=client_key).first()
     if repeated is not None:
         return _same(repeated, dialogue)
-    text = _checked_text(text)
+    text = checked_text(text)
     try:
         return _store_prompt(dialogue, text, client_key, risk_category, attack_vector)
     except (RoundClosedError, RoundFullError):
@@ -127,17 +127,22 @@ def _same(comparison: Comparison, dialogue: Dialogue) -> Comparison:
     return comparison
 
 
-def _checked_text(text: str) -> str:
+def checked_text(text: str, what: str = "prompt") -> str:
+    """Return what a person wrote, stripped, if a policy can learn from it.
+
+    Raises:
+        PromptError: It is empty, too long or holds marks of the chat format.
+    """
     text = text.strip()
     if not text:
-        raise PromptError("write a prompt first: it is empty")
+        raise PromptError(f"write a {what} first: it is empty")
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise PromptError(f"{len(text)} characters are more than {MAX_PROMPT_CHARACTERS}; shorten")
     if "\0" in text:
-        raise PromptError("the prompt holds a zero byte, which no keyboard types; remove it")
+        raise PromptError(f"the {what} holds a zero byte, which no keyboard types; remove it")
     for tag in _TEMPLATE_TAGS:
         if tag in text:
-            raise PromptError(f"a prompt may not hold {tag}, a mark of the chat format; remove it")
+            raise PromptError(f"a {what} may not hold {tag}, a mark of the chat format; remove it")
     return text
 
 
