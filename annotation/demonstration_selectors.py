@@ -35,6 +35,11 @@ class VendorQuality(NamedTuple):
     mean_revisions: float | None
     """Revisions of an approved demonstration."""
 
+    @property
+    def shares(self) -> tuple[Proportion, Proportion, Proportion]:
+        """How the first decisions fell: approved, edited, sent back."""
+        return self.approved_at_once, self.edited_at_once, self.rejected_at_once
+
 
 def get_open_assignment_for(annotator: User, pk: int) -> Assignment:
     """Return an open assignment that an annotator may write for.
@@ -103,7 +108,9 @@ def demonstration_draft(person: User, demonstration: Demonstration) -> dict[str,
     return dict(draft.fields) if draft else {}
 
 
-def demonstrations_to_review(*, after: int | None = None, axis: str = "") -> QuerySet[Demonstration]:
+def demonstrations_to_review(
+    *, after: int | None = None, axis: str = ""
+) -> QuerySet[Demonstration]:
     """Return what waits for a reviewer, the oldest first, beyond id `after`."""
     waiting = Demonstration.objects.filter(state=Demonstration.State.SUBMITTED)
     if after is not None:
@@ -143,7 +150,7 @@ def vendor_quality() -> list[VendorQuality]:
         .order_by("assignment__vendor")
     )
     revisions = _revisions_by_vendor()
-    return [_quality(row, revisions.get(row["vendor"], 0)) for row in rows]
+    return [_quality(dict(row), revisions.get(row["vendor"], 0)) for row in rows]
 
 
 def counter_drift_of(assignment: Assignment) -> dict[str, tuple[int, int]]:

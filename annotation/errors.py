@@ -164,3 +164,7 @@ class DemonstrationStateError(AnnotationError):
     def __init__(self, state: str, wanted: str) -> None:
         super().__init__(f"this demonstration is {state}; only {wanted} allows this")
         self.state = state
+
+
+class DecisionError(AnnotationError):
+    """A reviewer's decision that another one stands against; says what to do first."""

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, FilteredRelation, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from annotation.models import Exclusion, Judgement, Round, Sample
 from records.dialogues import Dialogue as DialogueRecord
@@ -76,7 +77,9 @@ def import_preferences(
 
 
 def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
-    """Yield the preferences of `rounds` by dialogue and turn; excluded ones are left out.
+    """Yield the preferences of `rounds` by dialogue and turn, as they stand after review.
+
+    What is excluded now is left out, what is corrected now is yielded as the reviewer judged it.
 
     An excluded judgement is still history for the turns after it: its response was chosen then,
     and the later prompts answer to it.
@@ -100,6 +103,9 @@ class _Row(NamedTuple):
     dialogue_uuid: UUID
     prompt_text: str
     chosen_text: str
+    """Chosen then: what the next prompt answers to."""
+    standing_text: str
+    """Preferred after review: the annotator's choice, or the reviewer's."""
     rejected_text: str
     axis: str
     rating: str
@@ -114,32 +120,44 @@ class _Row(NamedTuple):
 
 
 def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
+    standing = Sample.objects.filter(pk=OuterRef("standing_sample"))
     rejected = Sample.objects.filter(comparison=OuterRef("comparison")).exclude(
-        pk=OuterRef("chosen_sample")
+        pk=OuterRef("standing_sample")
     )
     return (
         Judgement.objects.filter(comparison__round__in=[round_.pk for round_ in rounds])
         .order_by("comparison__dialogue", "comparison__turn", "slot")
         .annotate(
+            correction=FilteredRelation("corrections", condition=Q(corrections__is_active=True))
+        )
+        .annotate(standing_sample=Coalesce("correction__chosen_sample", "chosen_sample"))
+        .annotate(
+            standing_text=Subquery(standing.values("text")),
+            standing_policy=Subquery(standing.values("policy__name")),
             rejected_text=Subquery(rejected.values("text")),
             rejected_policy=Subquery(rejected.values("policy__name")),
-            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"))),
+            standing_rating=Coalesce("correction__rating", "rating"),
+            standing_bin=Coalesce("correction__safety_bin", "safety_bin"),
+            judged_by=Coalesce("correction__reviewer__pseudonym", "annotator__pseudonym"),
+            judged_at=Coalesce("correction__created_at", "created_at"),
+            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"), is_active=True)),
         )
         .values_list(
             "uuid",
             "comparison__dialogue__uuid",
             "comparison__prompt_text",
             "chosen_sample__text",
+            "standing_text",
             "rejected_text",
             "axis",
-            "rating",
-            "safety_bin",
+            "standing_rating",
+            "standing_bin",
             "comparison__round__name",
             "guidelines__version",
-            "chosen_sample__policy__name",
+            "standing_policy",
             "rejected_policy",
-            "annotator__pseudonym",
-            "created_at",
+            "judged_by",
+            "judged_at",
             "is_excluded",
         )
     )
@@ -150,7 +168,7 @@ def _preference(row: _Row, prompt: DialogueRecord) -> Preference:
         preference_id=str(row.uuid),
         dialogue_id=str(row.dialogue_uuid),
         prompt=prompt,
-        chosen=row.chosen_text,
+        chosen=row.standing_text,
         rejected=row.rejected_text,
         axis=Axis(row.axis),
         rating=Rating(row.rating),

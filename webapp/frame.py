@@ -18,11 +18,12 @@ class NavItem(NamedTuple):
 
 
 _NAVIGATION: dict[str, tuple[tuple[str, str], ...]] = {
-    "annotator": (("Annotate", "annotate"),),
+    "annotator": (("Annotate", "annotate"), ("Demonstrations", "demonstrations")),
     "reviewer": (("Review", "review"),),
     "lead": (
         ("Dashboard", "dashboard"),
         ("Rounds", "rounds"),
+        ("Demonstrations", "assignments"),
         ("Iterations", "iterations"),
         ("Runs", "runs"),
         ("Policies", "policies"),

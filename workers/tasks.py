@@ -7,7 +7,15 @@
 | cpu | all others | two processes or more: a simulated crowd takes minutes |
 """
 
-from workers import dispatch, iterations, launcher, sampling, schedule, simulated
+from workers import (
+    blind_sampling,
+    dispatch,
+    iterations,
+    launcher,
+    sampling,
+    schedule,
+    simulated,
+)
 from workers.celery import app
 
 
@@ -19,8 +27,9 @@ def execute_run(run_id: int) -> None:
 
 @app.task(name=dispatch.SAMPLE_WAITING)
 def sample_waiting_comparisons() -> None:
-    """Draw the responses of all comparisons that wait."""
+    """Draw the responses of all comparisons that wait, then those of blind checks."""
     sampling.sample_waiting_comparisons()
+    blind_sampling.sample_waiting_pairs()
 
 
 @app.task(name=dispatch.ADVANCE_ITERATION)

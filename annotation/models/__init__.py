@@ -1,5 +1,6 @@
 """Models of annotation."""
 
+from annotation.models.blind_checks import BlindCheck, BlindPair, BlindVerdict
 from annotation.models.comparisons import (
     Comparison,
     Draft,
@@ -19,11 +20,16 @@ from annotation.models.demonstrations import (
 )
 from annotation.models.dialogues import Dialogue
 from annotation.models.people import User
+from annotation.models.reviews import Correction, ReviewDecision, ReviewItem
 from annotation.models.rounds import Guidelines, Round, RoundVariant
 
 __all__ = [
     "Assignment",
+    "BlindCheck",
+    "BlindPair",
+    "BlindVerdict",
     "Comparison",
+    "Correction",
     "Demonstration",
     "DemonstrationReview",
     "DemonstrationRevision",
@@ -35,6 +41,8 @@ __all__ = [
     "Exclusion",
     "Guidelines",
     "Judgement",
+    "ReviewDecision",
+    "ReviewItem",
     "Round",
     "RoundVariant",
     "Sample",

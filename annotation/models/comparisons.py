@@ -335,7 +335,10 @@ class Draft(models.Model):
 
 
 class Exclusion(models.Model):
-    """A reviewer's decision that a judgement must not be learned from; the judgement stays."""
+    """A reviewer's decision that a judgement must not be learned from; both stay.
+
+    Whether it holds is told by `is_active`: what takes it back is a `ReviewDecision` of its own.
+    """
 
     class Reason(models.TextChoices):
         """Why."""
@@ -346,20 +349,21 @@ class Exclusion(models.Model):
         SPAM = "spam"
         OTHER = "other"
 
-    judgement = models.ForeignKey(
-        Judgement, on_delete=models.PROTECT, related_name="exclusions", db_index=False
-    )
+    judgement = models.ForeignKey(Judgement, on_delete=models.PROTECT, related_name="exclusions")
     reviewer = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="exclusions_made"
     )
     reason = models.CharField(max_length=20, choices=Reason)
     note = models.TextField(blank=True)
+    is_active = models.BooleanField(default=True, help_text="False once it is taken back.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["judgement"], name="annotation_exclusion_one_per_judgement"
+                fields=["judgement"],
+                condition=Q(is_active=True),
+                name="annotation_exclusion_one_active",
             ),
             one_of(
                 "reason",

@@ -123,9 +123,7 @@ class Demonstration(models.Model):
         help_text="The revision that is reviewed, or was approved.",
     )
     num_revisions = models.PositiveSmallIntegerField(default=0)
-    holds_slot = models.BooleanField(
-        default=True, help_text="Counted in the assignment's target."
-    )
+    holds_slot = models.BooleanField(default=True, help_text="Counted in the assignment's target.")
     lease_expires_at = models.DateTimeField(
         help_text="Until when the slot is kept while it is the author's turn."
     )

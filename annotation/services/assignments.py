@@ -121,7 +121,5 @@ def release_lapsed(assignment_id: int, limit: int = 1000) -> int:
 
 
 def _take(assignment_id: int) -> bool:
-    free = Assignment.objects.filter(
-        pk=assignment_id, num_reserved__lt=F("target_demonstrations")
-    )
+    free = Assignment.objects.filter(pk=assignment_id, num_reserved__lt=F("target_demonstrations"))
     return free.update(num_reserved=F("num_reserved") + 1) == 1

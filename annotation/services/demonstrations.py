@@ -1,7 +1,7 @@
 """Demonstrations: an author begins one, sends it, sends it again after feedback, or gives it up."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from django.db import IntegrityError, transaction
@@ -23,6 +23,7 @@ from annotation.models import (
     Demonstration,
     DemonstrationRevision,
     DemonstrationTurn,
+    Draft,
     User,
 )
 from annotation.services.assignments import WRITING_LEASE, give_back_places, take_place
@@ -126,9 +127,7 @@ def submit_demonstration(
             locked.save(update_fields=["state", "holds_slot", "current", "num_revisions"])
             locked.drafts.filter(annotator=author).delete()
     except (AssignmentClosedError, AssignmentFullError):
-        save_draft(
-            annotator=author, demonstration=demonstration, fields=revision.as_fields()
-        )
+        save_draft(annotator=author, demonstration=demonstration, fields=revision.as_fields())
         raise
     except (IntegrityError, DemonstrationStateError):
         # The same form again; if at the same time, it has waited for the first one's lock.
@@ -166,21 +165,22 @@ def withdraw_demonstration(*, author: User, demonstration: Demonstration) -> Dem
 
 
 def keep_demonstration_draft(
-    *, person: User, demonstration: Demonstration, fields: dict[str, str]
-) -> None:
+    *, person: User, demonstration: Demonstration, fields: Mapping[str, str]
+) -> Draft:
     """Keep what an author or a reviewer has typed; an author's lease begins anew.
 
     Raises:
         NotFoundError: The demonstration is not this person's.
         ValueError: The fields are too long.
     """
-    save_draft(annotator=person, demonstration=demonstration, fields=fields)
+    draft = save_draft(annotator=person, demonstration=demonstration, fields=fields)
     Demonstration.objects.filter(
         pk=demonstration.pk,
         author=person,
         state=Demonstration.State.WRITING,
         holds_slot=True,
     ).update(lease_expires_at=timezone.now() + WRITING_LEASE)
+    return draft
 
 
 def lock_demonstration(demonstration: Demonstration) -> Demonstration:
@@ -252,9 +252,12 @@ def _begun(author: User, assignment: Assignment, client_key: uuid.UUID) -> Demon
     keyed = Demonstration.objects.filter(client_key=client_key).first()
     if keyed is not None and (keyed.author_id, keyed.assignment_id) != (author.pk, assignment.pk):
         raise KeyReusedError
-    return keyed or Demonstration.objects.filter(
-        author=author, assignment=assignment, state=Demonstration.State.WRITING
-    ).first()
+    return (
+        keyed
+        or Demonstration.objects.filter(
+            author=author, assignment=assignment, state=Demonstration.State.WRITING
+        ).first()
+    )
 
 
 def _sent_with(client_key: uuid.UUID, demonstration: Demonstration, author: User) -> bool:

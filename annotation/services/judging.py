@@ -17,6 +17,7 @@ from annotation.errors import (
 )
 from annotation.models import Comparison, Dialogue, Judgement, Round, Sample, User
 from annotation.scale import safety_bin_named
+from annotation.services.review_queue import queue_flag
 from annotation.slots import give_back_slot, lease_until, release_expired, take_slot
 from records.preferences import Axis, Rating
 
@@ -125,6 +126,7 @@ def flag_comparison(*, annotator: User, comparison: Comparison, note: str) -> Co
         locked = _lock_own(annotator, comparison)
         locked.is_flagged, locked.flag_note = True, note
         locked.save(update_fields=["is_flagged", "flag_note"])
+        queue_flag(locked)
     return locked
 
 

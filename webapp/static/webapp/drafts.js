@@ -98,8 +98,11 @@ function restore(form) {
   let changed = false;
   for (const [name, value] of Object.entries(JSON.parse(stored).values)) {
     const field = form.elements.namedItem(name);
-    if (!field || field.value === value) continue;
-    field.value = value;
+    if (!field) continue;
+    const isBox = field.type === "checkbox";
+    if (isBox ? field.checked : field.value === value) continue;
+    if (isBox) field.checked = true;
+    else field.value = value;
     changed = true;
   }
   if (changed) {
