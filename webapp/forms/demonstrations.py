@@ -210,6 +210,7 @@ class SFTForm(ConfigForm):
     policy = forms.ModelChoiceField(
         PolicyVersion.objects.order_by("pk"),
         label="Fine-tunes",
+        empty_label="Choose …",
         help_text="The base policy; its weights stay as they are.",
     )
 

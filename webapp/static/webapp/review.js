@@ -23,4 +23,5 @@ document.addEventListener("keydown", (event) => {
   if (target.matches("summary")) target.parentElement.querySelector("textarea, input, select")?.focus();
 });
 
-document.querySelector("[role=alert]")?.scrollIntoView({ block: "center" });
+// What was refused: the field that is wrong, else the notice.
+(document.querySelector(".field-error") ?? document.querySelector("[role=alert]"))?.scrollIntoView({ block: "center" });
