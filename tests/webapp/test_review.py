@@ -37,9 +37,9 @@ def page_at(client: Client, query: str = "") -> str:
     return client.get(reverse("review") + query).content.decode()
 
 
-def decide(client: Client, judgement: Judgement, kind: str, **fields: str) -> str:
+def decide(client: Client, row: Judgement, kind: str, **fields: str) -> str:
     values = {"kind": kind, "client_key": KEY, **fields}
-    return client.post(address_of(judgement), values, follow=True).content.decode()
+    return client.post(address_of(row), values, follow=True).content.decode()
 
 
 def test_the_queue_shows_what_waits_and_why(reviewer_client: Client, flagged: Judgement) -> None:
