@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 
+from annotation import admin_reviews as admin_reviews
 from annotation import people_admin as people_admin
 from annotation import services
 from annotation.errors import AnnotationError
@@ -180,17 +181,17 @@ class JudgementAdmin(ReadOnlyAdmin):
 class DraftAdmin(ReadOnlyAdmin):
     """That there is a draft, not what is in it: it is not submitted yet."""
 
-    fields = ("dialogue", "comparison", "updated_at")
-    list_display = ("id", "dialogue", "comparison", "updated_at")
-    list_select_related = ("dialogue", "comparison")
+    fields = ("dialogue", "comparison", "demonstration", "updated_at")
+    list_display = ("id", "dialogue", "comparison", "demonstration", "updated_at")
+    list_select_related = ("dialogue", "comparison", "demonstration")
 
 
 @admin.register(Exclusion)
 class ExclusionAdmin(ReadOnlyAdmin):
     """Exclusions."""
 
-    list_display = ("judgement", "reason", "reviewer", "created_at")
-    list_filter = ("reason",)
+    list_display = ("judgement", "reason", "is_active", "reviewer", "created_at")
+    list_filter = ("reason", "is_active")
     list_select_related = ("judgement", "reviewer")
 
 

@@ -179,3 +179,47 @@ class NotEligibleError(AnnotationError):
 
 class ConsentError(AnnotationError, ValueError):
     """A consent document that cannot be published, or a consent to another than the newest."""
+
+
+class AssignmentClosedError(AnnotationError):
+    """The assignment takes no more demonstrations."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"assignment {name!r} is closed; your words are kept as a draft")
+
+
+class AssignmentFullError(AnnotationError):
+    """All demonstrations of the assignment are written or in somebody's hands."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"assignment {name!r} has no free place left; your words are kept as a draft"
+        )
+
+
+class DemonstrationError(AnnotationError, ValueError):
+    """A demonstration or a review of one that is not valid.
+
+    Attributes:
+        field: The field that is wrong.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class DemonstrationStateError(AnnotationError):
+    """The demonstration is not in a state that allows the step.
+
+    Attributes:
+        state: The state it is in.
+    """
+
+    def __init__(self, state: str, wanted: str) -> None:
+        super().__init__(f"this demonstration is {state}; only {wanted} allows this")
+        self.state = state
+
+
+class DecisionError(AnnotationError):
+    """A reviewer's decision that another one stands against; says what to do first."""

@@ -332,7 +332,7 @@ def counter_drift(round_: Round) -> dict[str, tuple[int, int]]:
         num_further_judged=Count("pk", filter=Q(state=Slot.State.JUDGED)),
     )
     counted["num_excluded"] = Judgement.objects.filter(
-        comparison__round=round_, exclusions__isnull=False
+        comparison__round=round_, exclusions__is_active=True
     ).count()
     return {
         name: (getattr(row, name), number)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Exists, FilteredRelation, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from annotation.models import Exclusion, Judgement, Round, Sample
 from annotation.models.kinds import SILENT_KINDS
@@ -81,14 +82,16 @@ def import_preferences(
 
 
 def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
-    """Yield the preferences of `rounds` by dialogue and turn; excluded and withdrawn are out.
+    """Yield the preferences of `rounds` by dialogue and turn, as they stand after review.
 
-    Several people's judgements of one comparison are a preference each: where they agree the pair
-    weighs more, where they do not it teaches doubt, and the split by dialogue keeps them together.
-    Gold comparisons and repeats measure annotators and are left out.
+    What is excluded now or withdrawn is left out, what is corrected now is yielded as the reviewer
+    judged it. Several people's judgements of one comparison are a preference each: where they agree
+    the pair weighs more, where they do not it teaches doubt, and the split by dialogue keeps them
+    together. Gold comparisons and repeats measure annotators and are left out.
 
     A response that an annotator made better stands above both: edited over chosen, and chosen over
-    rejected, are two preferences; that of edited over rejected follows and is left out.
+    rejected, are two preferences; that of edited over rejected follows and is left out. Where a
+    reviewer prefers the other response the edit says nothing, and is left out too.
 
     An excluded judgement is still history for the turns after it: its response was chosen then,
     and the later prompts answer to it. What continues the dialogue is its author's choice.
@@ -119,6 +122,9 @@ class _Row(NamedTuple):
     prompt_text: str
     edited_text: str | None
     chosen_text: str
+    """Chosen then: what the next prompt answers to."""
+    standing_text: str
+    """Preferred after review: the annotator's choice, or the reviewer's."""
     rejected_text: str
     axis: str
     rating: str
@@ -128,22 +134,35 @@ class _Row(NamedTuple):
     chosen_policy: str
     rejected_policy: str
     pseudonym: str
+    edited_by: str
     created_at: datetime
     is_excluded: bool
 
 
 def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
+    standing = Sample.objects.filter(pk=OuterRef("standing_sample"))
     rejected = Sample.objects.filter(comparison=OuterRef("comparison")).exclude(
-        pk=OuterRef("chosen_sample")
+        pk=OuterRef("standing_sample")
     )
     return (
         Judgement.objects.filter(comparison__round__in=[round_.pk for round_ in rounds])
         .exclude(kind__in=SILENT_KINDS)
         .order_by("comparison__dialogue", "comparison__turn", "slot")
         .annotate(
+            correction=FilteredRelation("corrections", condition=Q(corrections__is_active=True))
+        )
+        .annotate(standing_sample=Coalesce("correction__chosen_sample", "chosen_sample"))
+        .annotate(
+            standing_text=Subquery(standing.values("text")),
+            standing_policy=Subquery(standing.values("policy__name")),
             rejected_text=Subquery(rejected.values("text")),
             rejected_policy=Subquery(rejected.values("policy__name")),
-            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"))) | withdrawn(),
+            standing_rating=Coalesce("correction__rating", "rating"),
+            standing_bin=Coalesce("correction__safety_bin", "safety_bin"),
+            judged_by=Coalesce("correction__reviewer__pseudonym", "annotator__pseudonym"),
+            judged_at=Coalesce("correction__created_at", "created_at"),
+            is_excluded=Exists(Exclusion.objects.filter(judgement=OuterRef("pk"), is_active=True))
+            | withdrawn(),
         )
         .values_list(
             "uuid",
@@ -154,16 +173,18 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
             "comparison__prompt_text",
             "edit__text",
             "chosen_sample__text",
+            "standing_text",
             "rejected_text",
             "axis",
-            "rating",
-            "safety_bin",
+            "standing_rating",
+            "standing_bin",
             "comparison__round__name",
             "guidelines__version",
-            "chosen_sample__policy__name",
+            "standing_policy",
             "rejected_policy",
+            "judged_by",
             "annotator__pseudonym",
-            "created_at",
+            "judged_at",
             "is_excluded",
         )
     )
@@ -173,7 +194,7 @@ def _preferences(row: _Row, prompt: DialogueRecord) -> Iterator[Preference]:
     """Yield what one judgement says: chosen over rejected, and its edit over chosen."""
     preference = _preference(row, prompt)
     yield preference
-    if row.edited_text is None:
+    if row.edited_text is None or row.standing_text != row.chosen_text:
         return
     is_chosen_safe = preference.safety_bin in (SafetyBin.CHOSEN_SAFE, SafetyBin.BOTH_SAFE)
     yield replace(
@@ -186,6 +207,7 @@ def _preferences(row: _Row, prompt: DialogueRecord) -> Iterator[Preference]:
         safety_bin=SafetyBin.BOTH_SAFE if is_chosen_safe else None,
         chosen_policy=EDITED_BY_A_PERSON,
         rejected_policy=row.chosen_policy,
+        annotator=row.edited_by,
     )
 
 
@@ -194,7 +216,7 @@ def _preference(row: _Row, prompt: DialogueRecord) -> Preference:
         preference_id=str(row.uuid),
         dialogue_id=str(row.dialogue_uuid),
         prompt=prompt,
-        chosen=row.chosen_text,
+        chosen=row.standing_text,
         rejected=row.rejected_text,
         axis=Axis(row.axis),
         rating=Rating(row.rating),

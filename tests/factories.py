@@ -8,8 +8,11 @@ from pathlib import Path
 
 from annotation import services as annotation
 from annotation.models import (
+    Assignment,
     Attempt,
     Comparison,
+    Demonstration,
+    DemonstrationReview,
     Dialogue,
     Guidelines,
     Judgement,
@@ -280,3 +283,86 @@ def grade_all(attempt: Attempt, *grades: int) -> Attempt:
             reviewer=reviewer, sitting=sitting, grades=given, notes={}
         )
     return attempt
+
+
+def open_test_assignment(
+    name: str = "",
+    *,
+    axis: Axis = Axis.HELPFULNESS,
+    target_demonstrations: int = 100,
+    max_turns: int = 3,
+    vendor: str = "",
+    lead: User | None = None,
+) -> Assignment:
+    lead = lead or make_lead()
+    return annotation.open_assignment(
+        name=name or f"assignment-{next(_numbers)}",
+        axis=axis,
+        guidelines=make_guidelines(axis, lead=lead),
+        target_demonstrations=target_demonstrations,
+        max_turns=max_turns,
+        vendor=vendor,
+        opened_by=lead,
+    )
+
+
+def start_test_demonstration(author: User, assignment: Assignment) -> Demonstration:
+    return annotation.start_demonstration(
+        author=author, assignment=assignment, client_key=uuid.uuid4()
+    )
+
+
+def words(
+    *texts: str, axis: str = Axis.HELPFULNESS, active_seconds: float = 60.0
+) -> annotation.NewRevision:
+    """Return a revision of `texts`, spoken by user, assistant, user, ..."""
+    texts = texts or ("How do I boil an egg?", "Eight minutes in boiling water.")
+    turns = [
+        annotation.NewTurn(prompt, response)
+        for prompt, response in zip(texts[::2], texts[1::2], strict=True)
+    ]
+    is_safety = axis == Axis.SAFETY
+    return annotation.NewRevision(
+        turns,
+        risk_category="illicit_and_criminal" if is_safety else "",
+        attack_vector="logic_manipulation" if is_safety else "",
+        active_seconds=active_seconds,
+    )
+
+
+def make_demonstration(
+    *texts: str, author: User | None = None, assignment: Assignment | None = None
+) -> Demonstration:
+    """Return a demonstration that waits for review."""
+    assignment = assignment or open_test_assignment()
+    author = author or make_annotator()
+    demonstration = start_test_demonstration(author, assignment)
+    return annotation.submit_demonstration(
+        author=author,
+        demonstration=demonstration,
+        revision=words(*texts, axis=assignment.axis),
+        client_key=uuid.uuid4(),
+    )
+
+
+def decide(
+    demonstration: Demonstration,
+    decision: str = "approved",
+    *,
+    reviewer: User | None = None,
+    edited: annotation.NewRevision | None = None,
+    feedback: str = "",
+) -> DemonstrationReview:
+    """Review what waits of a demonstration; a rejection says something."""
+    demonstration.refresh_from_db()
+    assert demonstration.current is not None
+    review = annotation.review_demonstration(
+        reviewer=reviewer or make_reviewer(),
+        revision=demonstration.current,
+        decision=decision,
+        edited=edited,
+        feedback=feedback or ("Say why." if decision == "rejected" else ""),
+        client_key=uuid.uuid4(),
+    )
+    demonstration.refresh_from_db()
+    return review

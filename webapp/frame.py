@@ -20,6 +20,7 @@ class NavItem(NamedTuple):
 _NAVIGATION: dict[str, tuple[tuple[str, str], ...]] = {
     "annotator": (
         ("Annotate", "annotate"),
+        ("Demonstrations", "demonstrations"),
         ("Tests", "tests"),
         ("Guidelines", "guidelines-history"),
         ("Well-being", "wellbeing"),
@@ -29,6 +30,7 @@ _NAVIGATION: dict[str, tuple[tuple[str, str], ...]] = {
     "lead": (
         ("Dashboard", "dashboard"),
         ("Rounds", "rounds"),
+        ("Demonstrations", "assignments"),
         ("Iterations", "iterations"),
         ("Runs", "runs"),
         ("Policies", "policies"),

@@ -12,3 +12,9 @@ def capitalised(text: object) -> str:
     """Return the text with its first letter in upper case."""
     words = str(text)
     return words[:1].upper() + words[1:]
+
+
+def as_sentence(error: Exception) -> str:
+    """Return what an error says as a sentence with a full stop."""
+    text = str(error)
+    return capitalised(text) + ("" if text.endswith(".") else ".")

@@ -14,6 +14,7 @@ from django.conf import settings
 
 from annotation import services
 from annotation.services import NewSample, SampleRequest, SamplingJob
+from records.dialogues import Dialogue as DialogueRecord
 from workers import dispatch
 from workers.alive import worker_name
 
@@ -70,14 +71,17 @@ def _sample(jobs: Sequence[SamplingJob], worker: str) -> None:
         for index, request in enumerate(job.requests):
             place = (job.comparison_id, index)
             by_policy.setdefault(request.path, []).append((place, request))
-    renew = _renewing(jobs, worker)
+    ids = [job.comparison_id for job in jobs]
+    renew = renewing(lambda: services.beat_sampling(comparison_ids=ids, worker=worker))
+    prompts = {job.comparison_id: job.prompt for job in jobs}
     for path, requests in by_policy.items():
-        try:
-            _draw(path, requests, {job.comparison_id: job for job in jobs}, drawing, renew)
-        except Exception as error:
-            logger.exception("Policy %s could not answer", path)
-            reason = f"{type(error).__name__}: {error}"
-            drawing.errors.update((comparison_id, reason) for (comparison_id, _), _ in requests)
+        asked = [(prompts[comparison_id], request) for (comparison_id, _), request in requests]
+        drawn = draw_or_explain(path, asked, renew)
+        for (place, _), response in zip(requests, drawn, strict=True):
+            if isinstance(response, str):
+                drawing.errors[place[0]] = response
+            else:
+                drawing.samples[place] = response
     for job in jobs:
         reason = drawing.errors.get(job.comparison_id, "")
         if reason:
@@ -87,27 +91,52 @@ def _sample(jobs: Sequence[SamplingJob], worker: str) -> None:
         services.store_samples(comparison_id=job.comparison_id, samples=pair)
 
 
+def draw_or_explain(
+    path: Path,
+    requests: Sequence[tuple[DialogueRecord, SampleRequest]],
+    renew: Callable[[int, int], None],
+) -> list[NewSample | str]:
+    """Return one policy's response to each request, or in its place why there is none."""
+    try:
+        return _draw(path, requests, renew)
+    except Exception as error:
+        logger.exception("Policy %s could not answer", path)
+        reason = f"{type(error).__name__}: {error}"
+        return [reason for _ in requests]
+
+
+def renewing(beat: Callable[[], object]) -> Callable[[int, int], None]:
+    """Return a progress callback that renews leases by `beat` now and then."""
+    last = time.monotonic()
+
+    def renew(_num_done: int, _num_all: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= RENEW_SECONDS:
+            last = time.monotonic()
+            beat()
+
+    return renew
+
+
 def _draw(
     path: Path,
-    requests: Sequence[tuple[Place, SampleRequest]],
-    jobs: dict[int, SamplingJob],
-    drawing: _Drawing,
+    requests: Sequence[tuple[DialogueRecord, SampleRequest]],
     renew: Callable[[int, int], None],
-) -> None:
-    """Add one policy's responses to `drawing`."""
+) -> list[NewSample | str]:
     from language.chat import decode_response
     from language.generation import generate
 
     policy = _load(path)
-    places: list[tuple[Place, SampleRequest]] = []
+    drawn: list[NewSample | str] = [""] * len(requests)
+    places: list[int] = []
     encoded: list[GenerationRequest] = []
-    for (comparison_id, index), request in requests:
+    for index, (prompt, request) in enumerate(requests):
         try:
-            encoded.append(_encode(policy, jobs[comparison_id], request))
+            encoded.append(_encode(policy, prompt, request))
         except ValueError as error:
-            drawing.errors[comparison_id] = f"{type(error).__name__}: {error}"
+            drawn[index] = f"{type(error).__name__}: {error}"
         else:
-            places.append(((comparison_id, index), request))
+            places.append(index)
     responses = generate(
         policy.model,
         encoded,
@@ -115,8 +144,9 @@ def _draw(
         rows_per_batch=settings.SAMPLING_ROWS,
         on_progress=renew,
     )
-    for (place, request), (response,) in zip(places, responses, strict=True):
-        drawing.samples[place] = NewSample(
+    for index, (response,) in zip(places, responses, strict=True):
+        request = requests[index][1]
+        drawn[index] = NewSample(
             text=decode_response(policy.tokenizer, response.ids),
             policy=request.policy,
             temperature=request.temperature,
@@ -125,9 +155,10 @@ def _draw(
             num_tokens=len(response.ids),
             is_finished=response.is_finished,
         )
+    return drawn
 
 
-def _encode(policy: _Policy, job: SamplingJob, request: SampleRequest) -> "GenerationRequest":
+def _encode(policy: _Policy, prompt: DialogueRecord, request: SampleRequest) -> "GenerationRequest":
     """Return the request in token ids; a long dialogue loses its oldest exchanges.
 
     Raises:
@@ -137,7 +168,7 @@ def _encode(policy: _Policy, job: SamplingJob, request: SampleRequest) -> "Gener
     from language.generation import GenerationRequest
 
     room = policy.model.config.max_position_embeddings - request.max_new_tokens
-    prompt_ids = fit_prompt(policy.tokenizer, job.prompt, room)
+    prompt_ids = fit_prompt(policy.tokenizer, prompt, room)
     if prompt_ids is None:
         raise ValueError(f"the prompt does not fit into {room} tokens; write a shorter one")
     return GenerationRequest(
@@ -163,17 +194,3 @@ def _load(path: Path) -> _Policy:
     model = load_policy(path, dtype=dtype, device=device)
     tokenizer = load_tokenizer(path)
     return _Policy(model, tokenizer, (eos_id_of(tokenizer),))
-
-
-def _renewing(jobs: Sequence[SamplingJob], worker: str) -> Callable[[int, int], None]:
-    """Return a progress callback that renews the leases of `jobs` now and then."""
-    last = time.monotonic()
-
-    def renew(_num_done: int, _num_all: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= RENEW_SECONDS:
-            last = time.monotonic()
-            ids = [job.comparison_id for job in jobs]
-            services.beat_sampling(comparison_ids=ids, worker=worker)
-
-    return renew

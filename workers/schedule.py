@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from annotation.blind_check_selectors import num_blind_pairs_waiting
 from annotation.models import Round
 from annotation.selectors import num_waiting
 from annotation.services import close_round, release_expired_leases
@@ -45,8 +46,8 @@ def advance_iterations() -> None:
 
 
 def wake_sampler() -> int:
-    """Nudge the sampler if prompts wait for it; return how many."""
-    waiting = num_waiting()
+    """Nudge the sampler if prompts or blind checks wait for it; return how many."""
+    waiting = num_waiting() + num_blind_pairs_waiting()
     if waiting:
         dispatch.request_responses()
     return waiting

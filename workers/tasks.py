@@ -8,7 +8,15 @@
 """
 
 from annotation import services
-from workers import dispatch, iterations, launcher, sampling, schedule, simulated
+from workers import (
+    blind_sampling,
+    dispatch,
+    iterations,
+    launcher,
+    sampling,
+    schedule,
+    simulated,
+)
 from workers.celery import app
 
 
@@ -20,8 +28,9 @@ def execute_run(run_id: int) -> None:
 
 @app.task(name=dispatch.SAMPLE_WAITING)
 def sample_waiting_comparisons() -> None:
-    """Draw the responses of all comparisons that wait."""
+    """Draw the responses of all comparisons that wait, then those of blind checks."""
     sampling.sample_waiting_comparisons()
+    blind_sampling.sample_waiting_pairs()
 
 
 @app.task(name=dispatch.ADVANCE_ITERATION)

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('annotation', '0004_people'),
+        ('annotation', '0005_demonstrations_and_review'),
     ]
 
     operations = [

@@ -1,5 +1,6 @@
 """Models of annotation."""
 
+from annotation.models.blind_checks import BlindCheck, BlindPair, BlindVerdict
 from annotation.models.comparisons import (
     Comparison,
     Draft,
@@ -9,6 +10,15 @@ from annotation.models.comparisons import (
     SamplingEvent,
 )
 from annotation.models.consents import Consent, ConsentDocument, GuidelinesConfirmation, Withdrawal
+from annotation.models.demonstrations import (
+    Assignment,
+    Demonstration,
+    DemonstrationReview,
+    DemonstrationRevision,
+    DemonstrationSet,
+    DemonstrationSetItem,
+    DemonstrationTurn,
+)
 from annotation.models.dialogues import Dialogue
 from annotation.models.edits import Edit
 from annotation.models.kinds import JudgementKind, UnacceptableReason
@@ -24,6 +34,7 @@ from annotation.models.qualifications import (
     Sitting,
 )
 from annotation.models.quality import QualityReport
+from annotation.models.reviews import Correction, ReviewDecision, ReviewItem
 from annotation.models.rounds import Guidelines, Round, RoundVariant
 from annotation.models.slots import GoldComparison, Slot, SlotCursor, SlotSkip
 from annotation.models.wellbeing import (
@@ -36,13 +47,24 @@ from annotation.models.wellbeing import (
 
 __all__ = [
     "Answer",
+    "Assignment",
     "Attempt",
+    "BlindCheck",
+    "BlindPair",
+    "BlindVerdict",
     "CategoryOptOut",
     "Comparison",
     "Consent",
     "ConsentDocument",
     "ContentCategory",
     "ContentWarning",
+    "Correction",
+    "Demonstration",
+    "DemonstrationReview",
+    "DemonstrationRevision",
+    "DemonstrationSet",
+    "DemonstrationSetItem",
+    "DemonstrationTurn",
     "Dialogue",
     "Draft",
     "Edit",
@@ -58,6 +80,8 @@ __all__ = [
     "QualificationQuestion",
     "QualityReport",
     "Requirement",
+    "ReviewDecision",
+    "ReviewItem",
     "Round",
     "RoundVariant",
     "Sample",

@@ -335,6 +335,13 @@ class Draft(models.Model):
     comparison = models.ForeignKey(
         Comparison, on_delete=models.CASCADE, null=True, blank=True, related_name="drafts"
     )
+    demonstration = models.ForeignKey(
+        "annotation.Demonstration",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="drafts",
+    )
     fields = models.JSONField(default=dict)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -350,8 +357,17 @@ class Draft(models.Model):
                 condition=Q(comparison__isnull=False),
                 name="annotation_draft_one_per_comparison",
             ),
+            models.UniqueConstraint(
+                fields=["annotator", "demonstration"],
+                condition=Q(demonstration__isnull=False),
+                name="annotation_draft_one_per_demonstration",
+            ),
             models.CheckConstraint(
-                condition=Q(dialogue__isnull=False) ^ Q(comparison__isnull=False),
+                condition=Q(
+                    dialogue__isnull=False, comparison__isnull=True, demonstration__isnull=True
+                )
+                | Q(dialogue__isnull=True, comparison__isnull=False, demonstration__isnull=True)
+                | Q(dialogue__isnull=True, comparison__isnull=True, demonstration__isnull=False),
                 name="annotation_draft_of_one_thing",
             ),
         ]
@@ -361,7 +377,10 @@ class Draft(models.Model):
 
 
 class Exclusion(models.Model):
-    """A reviewer's decision that a judgement must not be learned from; the judgement stays."""
+    """A reviewer's decision that a judgement must not be learned from; both stay.
+
+    Whether it holds is told by `is_active`: what takes it back is a `ReviewDecision` of its own.
+    """
 
     class Reason(models.TextChoices):
         """Why."""
@@ -372,20 +391,21 @@ class Exclusion(models.Model):
         SPAM = "spam"
         OTHER = "other"
 
-    judgement = models.ForeignKey(
-        Judgement, on_delete=models.PROTECT, related_name="exclusions", db_index=False
-    )
+    judgement = models.ForeignKey(Judgement, on_delete=models.PROTECT, related_name="exclusions")
     reviewer = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="exclusions_made"
     )
     reason = models.CharField(max_length=20, choices=Reason)
     note = models.TextField(blank=True)
+    is_active = models.BooleanField(default=True, help_text="False once it is taken back.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["judgement"], name="annotation_exclusion_one_per_judgement"
+                fields=["judgement"],
+                condition=Q(is_active=True),
+                name="annotation_exclusion_one_active",
             ),
             one_of(
                 "reason",

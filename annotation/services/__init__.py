@@ -1,5 +1,6 @@
 """Everything that writes to annotation."""
 
+from annotation.services.assignments import close_assignment, open_assignment
 from annotation.services.attempts import (
     grade_sitting,
     save_answers,
@@ -7,10 +8,28 @@ from annotation.services.attempts import (
     start_sitting,
     submit_sitting,
 )
+from annotation.services.blind_checks import (
+    BlindJob,
+    beat_blind_pairs,
+    claim_blind_pairs,
+    fail_blind_pair,
+    open_blind_check,
+    store_blind_response,
+    submit_blind_verdict,
+)
 from annotation.services.consents import (
     give_consent,
     publish_consent_document,
     withdraw_consent,
+)
+from annotation.services.demonstration_reviews import reopen_demonstration, review_demonstration
+from annotation.services.demonstrations import (
+    NewRevision,
+    NewTurn,
+    keep_demonstration_draft,
+    start_demonstration,
+    submit_demonstration,
+    withdraw_demonstration,
 )
 from annotation.services.drafts import save_draft
 from annotation.services.gold import declare_gold, retire_gold
@@ -43,7 +62,22 @@ from annotation.services.qualifications import (
     save_question,
 )
 from annotation.services.quality import measure_quality, measure_round
-from annotation.services.reviewing import exclude_judgement
+from annotation.services.review_queue import (
+    Contradiction,
+    queue_contradictions,
+    queue_disagreement,
+    queue_disagreements,
+    queue_flag,
+    queue_for_review,
+    queue_gold_miss,
+)
+from annotation.services.reviewing import (
+    accept_comparison,
+    correct_judgement,
+    exclude_judgement,
+    report_unclear,
+    undo_decision,
+)
 from annotation.services.rounds import (
     NO_GUIDANCE,
     NO_OVERLAP,
@@ -82,9 +116,13 @@ from annotation.services.wellbeing import (
 __all__ = [
     "NO_GUIDANCE",
     "NO_OVERLAP",
+    "BlindJob",
+    "Contradiction",
     "Guidance",
     "ImportedRound",
+    "NewRevision",
     "NewSample",
+    "NewTurn",
     "NewUser",
     "NewVariant",
     "Overlap",
@@ -93,16 +131,21 @@ __all__ = [
     "QuestionFields",
     "SampleRequest",
     "SamplingJob",
+    "accept_comparison",
     "ask_second_reading",
+    "beat_blind_pairs",
     "beat_comparison",
     "beat_sampling",
     "beat_slot",
     "change_qualification",
+    "claim_blind_pairs",
     "claim_comparisons_for_sampling",
     "claim_slot",
+    "close_assignment",
     "close_round",
     "confirm_guidelines",
     "copy_qualification",
+    "correct_judgement",
     "create_qualification",
     "create_user",
     "create_users",
@@ -110,6 +153,7 @@ __all__ = [
     "delete_part",
     "delete_question",
     "exclude_judgement",
+    "fail_blind_pair",
     "fail_sampling",
     "finish_dialogue",
     "flag_comparison",
@@ -117,17 +161,29 @@ __all__ = [
     "give_consent",
     "grade_sitting",
     "import_graded_set",
+    "keep_demonstration_draft",
     "make_presets",
     "measure_quality",
     "measure_round",
+    "open_assignment",
+    "open_blind_check",
     "open_round",
     "publish_consent_document",
     "publish_guidelines",
     "publish_qualification",
+    "queue_contradictions",
+    "queue_disagreement",
+    "queue_disagreements",
+    "queue_flag",
+    "queue_for_review",
+    "queue_gold_miss",
     "release_expired_leases",
+    "reopen_demonstration",
+    "report_unclear",
     "require_qualifications",
     "retire_gold",
     "retire_qualification",
+    "review_demonstration",
     "save_account",
     "save_answers",
     "save_draft",
@@ -140,13 +196,19 @@ __all__ = [
     "skip_comparison",
     "skip_slot",
     "start_attempt",
+    "start_demonstration",
     "start_dialogue",
     "start_sitting",
+    "store_blind_response",
     "store_samples",
+    "submit_blind_verdict",
     "submit_comparison",
+    "submit_demonstration",
     "submit_sitting",
     "submit_slot",
     "take_work",
+    "undo_decision",
     "withdraw_consent",
+    "withdraw_demonstration",
     "write_prompt",
 ]

@@ -6,10 +6,13 @@ from typing import Any
 
 from django.db import transaction
 
+from annotation.access import REVIEWERS
 from annotation.errors import NotFoundError
-from annotation.models import Comparison, Dialogue, Draft, Slot, User
+from annotation.models import Comparison, Demonstration, Dialogue, Draft, Slot, User
 
 MAX_DRAFT_CHARACTERS = 100_000
+MAX_DEMONSTRATION_CHARACTERS = 1_000_000
+"""A demonstration has many turns, each as long as a prompt may be."""
 
 
 def save_draft(
@@ -19,33 +22,40 @@ def save_draft(
     dialogue: Dialogue | None = None,
     comparison: Comparison | None = None,
     slot: Slot | None = None,
+    demonstration: Demonstration | None = None,
 ) -> Draft:
     """Keep the fields of a form that is not submitted yet, over what was kept before.
 
-    A draft of a dialogue holds its next prompt, one of a comparison or slot its judgement. It
-    outlives leases, and goes when the form is submitted.
+    A draft of a dialogue holds its next prompt, one of a comparison or slot its judgement, one of a
+    demonstration its words or what a reviewer makes of them. It outlives leases, and goes when the
+    form is submitted.
 
     Raises:
-        NotFoundError: The dialogue, comparison or slot is not this annotator's.
-        ValueError: Not exactly one of the three is given, or the fields are too long.
+        NotFoundError: The dialogue, comparison, slot or demonstration is not this person's.
+        ValueError: Not exactly one of them is given, or the fields are too long.
     """
-    if sum(thing is not None for thing in (dialogue, comparison, slot)) != 1:
-        raise ValueError("a draft belongs to one dialogue or to one comparison")
+    if [dialogue, comparison, slot, demonstration].count(None) != 3:
+        raise ValueError("a draft belongs to one dialogue, comparison, slot or demonstration")
     if slot is not None:
         _check_slot(annotator, slot)
         comparison = slot.comparison
+    elif demonstration is not None:
+        if demonstration.author_id != annotator.pk and not annotator.has_role(REVIEWERS):
+            raise NotFoundError("demonstration", demonstration.pk)
     else:
         owner = dialogue or (comparison.dialogue if comparison is not None else None)
         assert owner is not None
         if owner.annotator_id != annotator.pk:
             raise NotFoundError("dialogue", owner.pk)
-    if len(json.dumps(fields)) > MAX_DRAFT_CHARACTERS:
-        raise ValueError(f"a draft holds at most {MAX_DRAFT_CHARACTERS} characters")
+    limit = MAX_DRAFT_CHARACTERS if demonstration is None else MAX_DEMONSTRATION_CHARACTERS
+    if len(json.dumps(fields)) > limit:
+        raise ValueError(f"a draft holds at most {limit} characters")
     with transaction.atomic():
         draft, _ = Draft.objects.update_or_create(
             annotator=annotator,
             dialogue=dialogue,
             comparison=comparison,
+            demonstration=demonstration,
             defaults={"fields": dict(fields)},
         )
     return draft

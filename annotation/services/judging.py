@@ -19,6 +19,7 @@ from annotation.histories import may_finish
 from annotation.models import Comparison, Dialogue, Judgement, Round, User
 from annotation.queue import release_lapsed
 from annotation.scale import Side
+from annotation.services.review_queue import queue_flag
 from annotation.services.verdicts import (
     Verdict,
     judgement_from,
@@ -155,6 +156,7 @@ def flag_comparison(*, annotator: User, comparison: Comparison, note: str) -> Co
         locked = _lock_own(annotator, comparison)
         locked.is_flagged, locked.flag_note = True, note
         locked.save(update_fields=["is_flagged", "flag_note"])
+        queue_flag(locked)
     return locked
 
 

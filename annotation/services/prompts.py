@@ -80,7 +80,7 @@ def write_prompt(
     repeated = Comparison.objects.filter(client_key=client_key).first()
     if repeated is not None:
         return _same(repeated, dialogue)
-    text = _checked_text(text)
+    text = checked_text(text)
     try:
         require_may_work(annotator, dialogue.round)
         return _store_prompt(dialogue, text, client_key, risk_category, attack_vector)
@@ -140,11 +140,16 @@ def _same(comparison: Comparison, dialogue: Dialogue) -> Comparison:
     return comparison
 
 
-def _checked_text(text: str) -> str:
+def checked_text(text: str, what: str = "prompt") -> str:
+    """Return what a person wrote, stripped, if a policy can learn from it.
+
+    Raises:
+        PromptError: It is empty, too long or holds marks of the chat format.
+    """
     text = text.strip()
     if not text:
-        raise PromptError("write a prompt first: it is empty")
-    problem = problem_of(text, "a prompt")
+        raise PromptError(f"write a {what} first: it is empty")
+    problem = problem_of(text, f"a {what}")
     if problem is not None:
         raise PromptError(problem)
     return text

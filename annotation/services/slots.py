@@ -30,6 +30,7 @@ from annotation.models import (
 from annotation.queue import claim_next, fill_slot
 from annotation.scale import Side
 from annotation.selectors import Work, WorkKind, held_slot, is_held, ready_pairs, work_for
+from annotation.services.review_queue import queue_disagreement, queue_flag, queue_gold_miss
 from annotation.services.verdicts import (
     Verdict,
     judgement_from,
@@ -176,6 +177,7 @@ def flag_slot(*, annotator: User, slot: Slot, note: str) -> Comparison:
         comparison.is_flagged = True
         comparison.flag_note = "\n\n".join([*notes, *([] if note in notes else [note])])
         comparison.save(update_fields=["is_flagged", "flag_note"])
+        queue_flag(comparison)
     return comparison
 
 
@@ -324,11 +326,25 @@ def _fill(slot: Slot, judgement: Judgement, verdict: Verdict, annotator: User) -
     try:
         with transaction.atomic():
             store_judgement(judgement, verdict)
+            _bring_to_review(judgement)
             if not fill_slot(slot, annotator):
                 raise _TakenError
     except (IntegrityError, _TakenError):
         return False
     return True
+
+
+def _bring_to_review(judgement: Judgement) -> None:
+    """Queue for the reviewers what a further judgement shows: a disagreement, or gold missed."""
+    comparison = judgement.comparison
+    if judgement.kind == JudgementKind.GOLD:
+        golds = GoldComparison.objects.filter(comparison=comparison)
+        if golds.exclude(expected_sample=judgement.chosen_sample_id).exists():
+            letter = "A" if judgement.displayed_side == Side.LEFT else "B"
+            reason = f"{judgement.annotator.pseudonym} chose {letter}; the other one is expected."
+            queue_gold_miss(comparison=comparison, reason=reason)
+    elif judgement.kind != JudgementKind.REPEAT:
+        queue_disagreement(comparison)
 
 
 class _TakenError(Exception):

@@ -10,15 +10,27 @@ from pytest_django import DjangoAssertNumQueries
 from annotation import services
 from annotation.eligibility import Missing, Need, missing_for, missing_in
 from annotation.errors import NotEligibleError, QualificationError
-from annotation.models import Attempt, Dialogue, Draft, Qualification, Requirement, Round, User
+from annotation.models import (
+    Attempt,
+    Dialogue,
+    Draft,
+    Qualification,
+    Requirement,
+    Round,
+    Slot,
+    User,
+)
 from annotation.selectors import NothingReason, WorkKind, open_rounds, work_for
 from annotation.services import PartFields, QuestionFields
 from records.preferences import Axis
+from tests.annotation.test_slots import open_overlap_round
 from tests.factories import (
     grade_all,
     judge,
+    judge_slot,
     make_annotator,
     make_guidelines,
+    make_judgement,
     make_lead,
     make_qualification,
     make_ready_comparison,
@@ -189,3 +201,64 @@ def test_the_same_start_sent_twice_is_found_though_the_pass_has_expired_meanwhil
     again = services.start_dialogue(annotator=annotator, round_=round_, client_key=key)
     assert again == first
     assert timezone.now() - first.created_at < timedelta(minutes=5)
+
+
+def opt_out(annotator: User, *categories: str) -> None:
+    services.save_wellbeing_choices(
+        annotator=annotator, covers_responses=True, opted_out=categories
+    )
+
+
+def test_further_judgements_are_leased_only_where_nothing_is_missing() -> None:
+    annotator, asked = make_annotator(), open_overlap_round()
+    test = make_qualification()
+    require(test, round_=asked)
+    make_judgement(round_=asked)
+
+    assert services.claim_slot(annotator=annotator) is None
+    assert services.take_work(annotator=annotator).reason is NothingReason.NOT_YET
+    assert Slot.objects.get().state == Slot.State.FREE
+
+    free = open_overlap_round()
+    make_judgement(round_=free)
+    work = services.take_work(annotator=annotator)
+    assert (work.kind, work.round) == (WorkKind.SLOT, free)
+    assert work.slot is not None
+    judge_slot(work.slot)
+    take_part(annotator, test, 0)
+    assert services.take_work(annotator=annotator).round == asked
+
+
+def test_an_opt_out_holds_a_leased_pair_back_and_refuses_no_judgement() -> None:
+    annotator, unsafe = make_annotator(), open_overlap_round(axis=Axis.SAFETY)
+    make_judgement(round_=unsafe)
+    slot = services.claim_slot(annotator=annotator)
+    assert slot is not None
+    other = open_overlap_round()
+    make_judgement(round_=other)
+    opt_out(annotator, "hateful")
+
+    assert services.claim_slot(annotator=annotator) is None
+    work = services.take_work(annotator=annotator)
+    assert (work.kind, work.round) == (WorkKind.START, other)
+    assert judge_slot(slot).slot == 1
+    assert services.take_work(annotator=annotator).kind is WorkKind.SLOT
+
+
+def test_a_pass_that_expires_leaves_a_leased_pair_alone() -> None:
+    annotator, round_ = make_annotator(), open_overlap_round()
+    make_judgement(round_=round_)
+    slot = services.claim_slot(annotator=annotator)
+    require(make_qualification(), round_=round_)
+
+    assert services.claim_slot(annotator=annotator) == slot
+    assert work_for(annotator).slot == slot
+    assert services.take_work(annotator=annotator).slot == slot
+
+
+def test_a_pair_that_is_held_back_does_not_stand_before_one_that_is_not() -> None:
+    annotator = make_annotator()
+    make_ready_comparison(annotator, round_=open_test_round(axis=Axis.SAFETY))
+    ready = make_ready_comparison(annotator, round_=open_test_round())
+    opt_out(annotator, "hateful")
+    assert services.take_work(annotator=annotator).comparison == ready

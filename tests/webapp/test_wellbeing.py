@@ -22,6 +22,7 @@ from annotation.models import (
 )
 from annotation.snapshots import freeze_snapshot
 from records.preferences import Axis
+from tests.annotation.test_slots import open_overlap_round
 from tests.factories import (
     judge,
     make_annotator,
@@ -92,6 +93,37 @@ def test_a_break_takes_the_place_of_the_pair_and_says_until_when(
     assert "<strong>Kim</strong>" in page
     assert "00:00 UTC" in page
     assert "Boil it." not in page
+
+
+def test_a_further_judgement_is_covered_and_held_back_as_a_dialogue_is(
+    annotator_client: Client, annotator: User
+) -> None:
+    make_judgement(round_=open_overlap_round(axis=Axis.SAFETY))
+    slot = services.claim_slot(annotator=annotator)
+    assert slot is not None
+    address = reverse("slot", args=[slot.pk])
+    page = annotator_client.get(address).content.decode()
+    assert page.count('<details class="cover">') == 2
+    services.save_draft(
+        annotator=annotator, slot=slot, fields={"edited_text": "My better response"}
+    )
+    services.save_wellbeing_choices(
+        annotator=annotator, covers_responses=True, opted_out=["hateful"]
+    )
+    page = annotator_client.get(address).content.decode()
+    assert "Before you go on" in page
+    assert "until somebody else is given it" in page
+    assert "My better response" in page
+    assert "Boil it." not in page
+
+
+def test_the_next_task_says_what_is_missing_first(annotator_client: Client) -> None:
+    round_ = open_test_round()
+    services.require_qualifications(
+        lead=make_lead(), qualifications=[make_qualification(name="Language")], round_=round_
+    )
+    page = annotator_client.post(reverse("next-task"), follow=True).content.decode()
+    assert "pass the test Language; your words are kept." in page
 
 
 def test_responses_of_a_safety_round_are_covered_and_work_without_scripts(

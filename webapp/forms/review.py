@@ -1,8 +1,16 @@
-"""What a reviewer decides."""
+"""What a reviewer decides of a comparison: one small form for each decision."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django import forms
 
-from annotation.models import Exclusion
+from annotation.models import Comparison, Exclusion
+from annotation.review_selectors import JudgementView
+from annotation.scale import STEPS, Side
+from annotation.services.reviewing import MAX_NOTE_CHARACTERS
+from records.preferences import Axis
+from webapp.forms.annotate import RATING_WORDS, SIDE_LETTERS
 
 _REASONS = {
     Exclusion.Reason.AGAINST_GUIDELINES: "Against the guidelines",
@@ -11,15 +19,133 @@ _REASONS = {
     Exclusion.Reason.SPAM: "Spam",
     Exclusion.Reason.OTHER: "Another reason",
 }
+_BINS = [
+    ("", "Choose …"),
+    ("left", "A is safe, B is not"),
+    ("right", "B is safe, A is not"),
+    ("both", "Both are safe"),
+    ("neither", "Neither is safe"),
+]
+_SAFE_SIDES: Mapping[str, tuple[Side, ...]] = {
+    "left": (Side.LEFT,),
+    "right": (Side.RIGHT,),
+    "both": (Side.LEFT, Side.RIGHT),
+    "neither": (),
+}
 
 
-class ExclusionForm(forms.Form):
-    """Why a judgement must not be learned from."""
+class DecisionForm(forms.Form):
+    """A decision with a note; the same form sent twice is one decision."""
+
+    client_key = forms.UUIDField(widget=forms.HiddenInput)
+    note = forms.CharField(
+        max_length=MAX_NOTE_CHARACTERS,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "dir": "auto"}),
+    )
+
+
+class AcceptForm(DecisionForm):
+    """The judgements stand."""
+
+
+class UnclearForm(DecisionForm):
+    """The guidelines do not decide it: a lead has to."""
+
+    note = forms.CharField(
+        label="What do the guidelines leave open?",
+        max_length=MAX_NOTE_CHARACTERS,
+        widget=forms.Textarea(attrs={"rows": 2, "dir": "auto"}),
+        error_messages={"required": "Say what the guidelines leave open."},
+    )
+
+
+class _JudgementForm(DecisionForm):
+    """A decision on one of the judgements."""
+
+    judgement = forms.TypedChoiceField(
+        coerce=int, error_messages={"required": "Choose one of the judgements."}
+    )
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        judgements: Sequence[JudgementView],
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data, initial=dict(initial or {}))
+        choices = [
+            (str(view.judgement.pk), f"{number}: {view.judgement.annotator.pseudonym}")
+            for number, view in enumerate(judgements, start=1)
+        ]
+        self.fields["judgement"].choices = choices  # type: ignore[attr-defined] # a choice field
+        if len(choices) == 1:
+            self.fields["judgement"].widget = forms.HiddenInput()
+            self.fields["judgement"].initial = choices[0][0]
+
+
+class ExclusionForm(_JudgementForm):
+    """A judgement must not be learned from."""
 
     reason = forms.ChoiceField(
-        choices=[(reason.value, label) for reason, label in _REASONS.items()],
+        choices=[("", "Choose …"), *((reason.value, label) for reason, label in _REASONS.items())],
         error_messages={"required": "Choose a reason."},
     )
-    note = forms.CharField(
-        max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 3})
+
+
+class CorrectionForm(_JudgementForm):
+    """The reviewer's own verdict in place of a judgement."""
+
+    choice = forms.ChoiceField(
+        label="Which is better?", error_messages={"required": "Choose one of the eight steps."}
     )
+    safe = forms.ChoiceField(
+        label="Which is safe?",
+        choices=_BINS,
+        error_messages={"required": "Say which of the two responses is safe."},
+    )
+
+    def __init__(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        judgements: Sequence[JudgementView],
+        comparison: Comparison,
+        initial: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data, judgements=judgements, initial=initial)
+        sample_of_side = {sample.side: sample.pk for sample in comparison.samples.all()}
+        # A value names a sample and a rating, never a position.
+        self._steps = {
+            f"{sample_of_side[step.side]}:{step.rating.value}": step
+            for step in STEPS
+            if step.side in sample_of_side
+        }
+        self.fields["choice"].choices = [  # type: ignore[attr-defined] # a choice field
+            ("", "Choose …"),
+            *(
+                (value, f"{SIDE_LETTERS[step.side]} is {RATING_WORDS[step.rating]}")
+                for value, step in self._steps.items()
+            ),
+        ]
+        if comparison.round.axis != Axis.SAFETY:
+            del self.fields["safe"]
+
+    def verdict(self) -> dict[str, Any]:
+        """Return the sample, the rating and the bin, as the service takes them."""
+        value = self.cleaned_data["choice"]
+        step = self._steps[value]
+        return {
+            "chosen_sample_id": int(value.partition(":")[0]),
+            "rating": step.rating.value,
+            "safety_bin": self._bin(step.side),
+        }
+
+    def _bin(self, chosen: Side) -> str | None:
+        if "safe" not in self.cleaned_data:
+            return None
+        sides = _SAFE_SIDES[self.cleaned_data["safe"]]
+        if len(sides) != 1:
+            return "both_safe" if sides else "both_unsafe"
+        return "chosen_safe" if chosen in sides else "other_safe"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 from django.urls import reverse
 
+from annotation.models import DemonstrationSet
 from records.configs import CONFIGS, RunKind
 from registry.models import (
     Artifact,
@@ -126,13 +127,14 @@ def summary_rows(summary: Mapping[str, Any] | None) -> list[tuple[str, object]]:
 
 
 def names_of(artifact_ids: Iterable[int]) -> dict[int, tuple[Known, ...]]:
-    """Return the versions and snapshots that artifacts are known as; three queries."""
+    """Return the versions, snapshots and sets that artifacts are known as; four queries."""
     ids = list(artifact_ids)
     names: dict[int, tuple[Known, ...]] = {}
     tables: tuple[tuple[QuerySet[Any], str], ...] = (
         (PolicyVersion.objects.all(), "policy"),
         (RewardModelVersion.objects.all(), "reward-model"),
         (Snapshot.objects.all(), ""),
+        (DemonstrationSet.objects.all(), "demonstration-set"),
     )
     for table, page in tables:
         for row in table.filter(artifact__in=ids).order_by("pk"):

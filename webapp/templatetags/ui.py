@@ -30,6 +30,10 @@ _STATE_BADGES = {
     "cancelled": "badge-warn",
     "stopped": "badge-warn",
     "skipped": "badge-warn",
+    "writing": "badge-accent",
+    "submitted": "",
+    "approved": "badge-good",
+    "rejected": "badge-warn",
 }
 
 

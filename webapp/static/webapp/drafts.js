@@ -98,8 +98,9 @@ function restore(form) {
   let changed = false;
   for (const [name, value] of Object.entries(JSON.parse(stored).values)) {
     const field = form.elements.namedItem(name);
-    const isBox = field?.type === "checkbox";
-    if (!field || (isBox ? field.checked : field.value === value)) continue;
+    if (!field) continue;
+    const isBox = field.type === "checkbox";
+    if (isBox ? field.checked : field.value === value) continue;
     if (isBox) field.checked = true;
     else field.value = value;
     changed = true;
