@@ -1,5 +1,6 @@
 """Simulated annotators as visitors of a site: they sign in and use the pages as people do."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from simulation.prompts import describe
 LOOK_SECONDS = 0.2
 """Pause between two looks for responses."""
 START = "/annotate/"
+GUIDELINES = re.compile(r"/guidelines/\d+/")
 
 
 class Account(NamedTuple):
@@ -145,14 +147,33 @@ class _Visitor:
         return None if _is_waiting(page) else self._open(START)
 
     def _begin(self, page: Page) -> Page | None:
-        """Go on with a dialogue, or start one where a round has room."""
+        """Go on with a dialogue, take a pair of somebody else, or start where a round has room."""
         for link in page.links:
             if link.startswith("/annotate/dialogues/"):
                 following = self._open(link)
                 if _has_task(following) or _is_waiting(following):
                     return following
+        asking = page.find_form("/next/")
+        if asking is not None:
+            following = self._submit(asking)
+            if _has_task(following) or _is_waiting(following):
+                return following
         starting = page.find_form("/start/")
-        return None if starting is None else self._submit(starting)
+        return self._clear_the_way(page) if starting is None else self._submit(starting)
+
+    def _clear_the_way(self, page: Page) -> Page | None:
+        """Consent, or confirm guidelines, where a round asks for it; None where none does."""
+        asked = {
+            "/give/": [link for link in page.links if link == "/consent/"],
+            "/confirm/": [link for link in page.links if GUIDELINES.fullmatch(link)],
+        }
+        for end, links in asked.items():
+            for link in links:
+                form = self._open(link).find_form(end)
+                if form is not None:
+                    self._submit(form)
+                    return self._open(START)
+        return None
 
     def _write(self, page: Page, form: Form) -> Page:
         history = _dialogue_of(page)
@@ -166,6 +187,8 @@ class _Visitor:
         if risk in form.choices.get("risk_category", ()):
             fields["risk_category"] = risk
         following = self._submit(form, **fields)
+        if following.status == 422:  # a warning: nearly the same was asked in this round
+            following = self._submit(following.form("/prompt/"), is_sure="1")
         if _is_waiting(following) or following.find_form("/judge/") is not None:
             with self._report.lock:  # or the round was full, and the words are kept as a draft
                 self._report.num_written += 1

@@ -18,6 +18,7 @@ from annotation import services
 from annotation.errors import RoundClosedError, RoundFullError
 from annotation.models import Comparison, Dialogue, Round, Sample, User
 from annotation.scale import Side
+from annotation.selectors import slot_pair_view
 from annotation.services import NewUser
 from records.dialogues import Dialogue as DialogueRecord
 from records.preferences import Axis
@@ -53,6 +54,8 @@ class CrowdReport(NamedTuple):
     """What a crowd did."""
 
     num_judged: int
+    num_further: int
+    """Pairs of others judged: overlap, second readings, gold and repeats."""
     num_failed: int
     """Comparisons for which the policies had no usable pair."""
     seconds: float
@@ -110,8 +113,9 @@ def run_crowd(
 ) -> CrowdReport:
     """Let `annotators` work in an open round until its target is met or it closes.
 
-    Each writes a prompt, judges the pair and goes on with the dialogue as far as the round allows.
-    Responses come from a worker of the sampling queue, as they do for people.
+    Each writes a prompt, judges the pair and goes on with the dialogue as far as the round allows,
+    and is given pairs of others between two of their own. At the end everybody judges such pairs
+    until none is left. Responses come from a worker of the sampling queue, as they do for people.
 
     Args:
         round_: The round.
@@ -150,12 +154,14 @@ class _Crowd:
     num_wanted: int
     on_progress: Callable[[int, int], None] | None
     num_judged: int = 0
+    num_further: int = 0
     num_failed: int = 0
     service_seconds: float = 0.0
 
     def work(self) -> CrowdReport:
         started = last_response = time.monotonic()
-        idle = self._take_seats()
+        seats = self._take_seats()
+        idle = list(seats)
         waiting: dict[int, _Seat] = {}
         while True:
             begun = time.monotonic()
@@ -177,8 +183,13 @@ class _Crowd:
             if silence > PATIENCE_SECONDS:
                 raise CrowdStalledError(len(waiting), silence)
             time.sleep(LOOK_SECONDS)
+        begun = time.monotonic()
+        self._judge_what_is_left(seats)
+        self.service_seconds += time.monotonic() - begun
         seconds = time.monotonic() - started
-        return CrowdReport(self.num_judged, self.num_failed, seconds, self.service_seconds)
+        return CrowdReport(
+            self.num_judged, self.num_further, self.num_failed, seconds, self.service_seconds
+        )
 
     def _take_seats(self) -> list[_Seat]:
         """Seat everybody; what an earlier crowd left open is closed, so that its slots are free.
@@ -251,6 +262,37 @@ class _Crowd:
         seat.history = seat.prompt.followed_by(chosen.text)
         if comparison.turn + 1 >= self.round.max_turns:
             seat.dialogue = seat.history = None
+        if self.round.has_further:
+            self._judge_further(seat)
+
+    def _judge_further(self, seat: _Seat) -> bool:
+        """Judge a pair that somebody else wrote the prompt of; False if there is none for them."""
+        slot = services.claim_slot(annotator=seat.user, round_=self.round)
+        if slot is None:
+            return False
+        pair = slot_pair_view(slot)
+        verdict = seat.annotator.judge(pair.prompt, pair.left.text, pair.right.text, pair.axis)
+        services.submit_slot(
+            annotator=seat.user,
+            slot=slot,
+            chosen_sample_id=(pair.left if verdict.prefers_left else pair.right).sample_id,
+            rating=verdict.rating,
+            safety_bin=verdict.safety_bin,
+            client_key=uuid.uuid4(),
+            active_seconds=ACTIVE_SECONDS,
+        )
+        self.num_further += 1
+        return True
+
+    def _judge_what_is_left(self, seats: Sequence[_Seat]) -> None:
+        """Let everybody judge further pairs until the round has none that is for one of them."""
+        fields = ("state", "num_further", "num_further_judged")
+        while True:
+            state, wanted, judged = Round.objects.values_list(*fields).get(pk=self.round.pk)
+            if state != Round.State.OPEN or judged >= wanted:
+                return
+            if not any([self._judge_further(seat) for seat in seats]):
+                return
 
 
 def _num_free(round_: Round) -> int:

@@ -156,6 +156,11 @@ class Round(models.Model):
         """Whether it takes work."""
         return self.state == self.State.OPEN
 
+    @property
+    def has_further(self) -> bool:
+        """Whether it was opened to have pairs judged that their judge did not write."""
+        return self.overlap_share + self.gold_share + self.repeat_share > 0.0
+
 
 class RoundVariant(models.Model):
     """A policy version that answers in a round, with its sampling settings."""

@@ -61,17 +61,17 @@ def take_work(*, annotator: User) -> Work:
     return work_for(annotator)
 
 
-def claim_slot(*, annotator: User) -> Slot | None:
+def claim_slot(*, annotator: User, round_: Round | None = None) -> Slot | None:
     """Lease the next slot that is for this annotator; None if no round they may work in has one.
 
     Who holds a slot gets that one again, so two tabs show the same; a break, an opt-out or missing
-    consent holds it back.
+    consent holds it back. With `round_` only that round is asked for one.
 
     Raises:
         NotAllowedError: The person is no annotator.
     """
     require_role(annotator, ANNOTATORS)
-    return _held(annotator) or _claim(annotator)
+    return _held(annotator) or _claim(annotator, round_)
 
 
 def submit_slot(
@@ -226,8 +226,9 @@ def _held(annotator: User) -> Slot | None:
     return slot
 
 
-def _claim(annotator: User) -> Slot | None:
-    rounds = list(Round.objects.open().order_by("opened_at", "pk"))
+def _claim(annotator: User, only: Round | None = None) -> Slot | None:
+    asked = Round.objects.open() if only is None else Round.objects.open().filter(pk=only.pk)
+    rounds = list(asked.order_by("opened_at", "pk"))
     missing = missing_for(annotator, rounds)
     for round_ in rounds:
         if missing[round_.pk]:

@@ -12,13 +12,28 @@ from django.db import connection
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
-from annotation.models import Comparison, Judgement, Round, User
+from annotation.models import (
+    Comparison,
+    Consent,
+    GuidelinesConfirmation,
+    Judgement,
+    Round,
+    User,
+)
 from annotation.selectors import counter_drift
-from annotation.services import NewUser, claim_comparisons_for_sampling, create_users
+from annotation.services import (
+    NewUser,
+    Overlap,
+    claim_comparisons_for_sampling,
+    confirm_guidelines,
+    create_users,
+    publish_consent_document,
+    publish_guidelines,
+)
 from records.preferences import Axis
 from simulation.browser import Browser, BrowserError
 from simulation.visitors import Account, visit
-from tests.factories import PASSWORD, answer_job, open_test_round
+from tests.factories import PASSWORD, answer_job, make_lead, open_test_round
 from workers.alive import AliveThread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -76,6 +91,29 @@ def test_visitors_fill_a_round_and_a_form_sent_twice_counts_once(
     assert all(10 <= j.active_seconds < 90 for j in Judgement.objects.all())
     assert set(report.statuses) <= {200, 404, 409, 422}
     assert 0 < report.quantile(0.5) <= report.quantile(0.95)
+
+
+@pytest.mark.parametrize("axis", list(Axis))
+@pytest.mark.usefixtures("sampler")
+def test_visitors_consent_confirm_what_is_new_and_judge_pairs_of_each_other(
+    live_server: LiveServer, axis: Axis
+) -> None:
+    lead = make_lead()
+    publish_consent_document(version="1", text="We store what you judge.", created_by=lead)
+    overlap = Overlap(overlap_share=1.0, judgements_per_comparison=2)
+    round_ = open_test_round(axis=axis, target_comparisons=4, max_turns=1, overlap=overlap)
+    accounts = make_accounts(2)
+    old = publish_guidelines(axis=axis, version="older", text="Old.", created_by=lead)
+    for annotator in User.objects.filter(username__startswith="visitor-"):
+        confirm_guidelines(annotator=annotator, guidelines=old)
+    report = visit(live_server.url, accounts, num_judgements=8, patience_seconds=20)
+    round_.refresh_from_db()
+    assert report.num_judged == Judgement.objects.count() == 8
+    assert (round_.num_judged, round_.num_further_judged) == (4, 4)
+    assert Consent.objects.count() == 2
+    confirmed = GuidelinesConfirmation.objects.filter(guidelines=round_.guidelines)
+    assert confirmed.count() == 2
+    assert counter_drift(round_) == {}
 
 
 def test_with_nothing_to_do_they_leave(live_server: LiveServer) -> None:

@@ -12,7 +12,7 @@ from django.db import connection
 
 from annotation.models import Comparison, Dialogue, Judgement, Round, User
 from annotation.selectors import counter_drift
-from annotation.services import NewVariant, close_round, open_round
+from annotation.services import NO_OVERLAP, NewVariant, Overlap, close_round, open_round
 from records.preferences import Axis
 from registry.services import publish_artifact, register_policy
 from tests.factories import (
@@ -44,7 +44,11 @@ def _weights(seed: int) -> Path:
 
 
 def open_small_round(
-    axis: Axis = Axis.HELPFULNESS, *, target: int = 30, max_turns: int = 2
+    axis: Axis = Axis.HELPFULNESS,
+    *,
+    target: int = 30,
+    max_turns: int = 2,
+    overlap: Overlap = NO_OVERLAP,
 ) -> Round:
     lead = make_lead()
     policies = [
@@ -60,6 +64,7 @@ def open_small_round(
         variants=[NewVariant(policy, 0.7, 1.2, max_new_tokens=6) for policy in policies],
         target_comparisons=target,
         max_turns=max_turns,
+        overlap=overlap,
         opened_by=lead,
     )
 
@@ -88,6 +93,24 @@ def test_a_crowd_meets_the_target_exactly(axis: Axis) -> None:
     assert {bool(item.safety_bin) for item in judgements} == {axis is Axis.SAFETY}
     assert judgements.values("annotator").distinct().count() == 8
     assert not Comparison.objects.live().filter(round=round_).exists()
+
+
+@pytest.mark.usefixtures("_sampler")
+def test_a_crowd_judges_pairs_of_each_other_until_none_is_left() -> None:
+    overlap = Overlap(overlap_share=1.0, judgements_per_comparison=3, repeat_share=0.2)
+    other = open_small_round(Axis.SAFETY, target=1, overlap=overlap)
+    round_ = open_small_round(target=10, overlap=overlap)
+    run_crowd(other, simulated_annotators(1))
+    report = run_crowd(round_, simulated_annotators(4))
+    round_.refresh_from_db()
+    assert (round_.num_judged, round_.num_further, round_.num_further_judged) == (10, 20, 20)
+    judgements = Judgement.objects.filter(comparison__round=round_)
+    assert report.num_judged + report.num_further == judgements.count() >= 30
+    kinds = Counter(judgements.values_list("kind", flat=True))
+    assert (kinds["author"], kinds["overlap"]) == (10, 20)
+    assert set(kinds) <= {"author", "overlap", "repeat"}
+    assert counter_drift(round_) == {}
+    assert Judgement.objects.filter(comparison__round=other).count() == 1  # nobody strayed
 
 
 @pytest.mark.usefixtures("_sampler")
