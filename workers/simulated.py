@@ -291,7 +291,7 @@ class _Crowd:
             state, wanted, judged = Round.objects.values_list(*fields).get(pk=self.round.pk)
             if state != Round.State.OPEN or judged >= wanted:
                 return
-            if not any([self._judge_further(seat) for seat in seats]):
+            if sum(self._judge_further(seat) for seat in seats) == 0:
                 return
 
 

@@ -1,0 +1,218 @@
+"""Every page of annotators and reviewers against WCAG 2.2 AA, by axe-core in Chromium."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.urls import reverse
+from playwright.sync_api import Page
+
+from annotation import services
+from annotation.models import Attempt, User
+from annotation.scale import Side
+from annotation.services import Guidance, PartFields, QuestionFields
+from records.preferences import Axis
+from tests.annotation.test_blind_checks import approve, ready_check
+from tests.annotation.test_slots import open_overlap_round
+from tests.browser.conftest import NARROW, WIDE, OpenPage
+from tests.factories import (
+    decide,
+    judge,
+    judge_slot,
+    make_annotator,
+    make_demonstration,
+    make_guidelines,
+    make_judgement,
+    make_lead,
+    make_qualification,
+    make_ready_comparison,
+    make_reviewer,
+    open_test_assignment,
+    open_test_round,
+    start_test_demonstration,
+    start_test_dialogue,
+    take_part,
+    write_test_prompt,
+)
+from tests.webapp.test_access import ANNOTATORS, EVERYBODY, REVIEWERS, TABLE
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+LOOKS = {
+    "light, wide": {"viewport": WIDE, "color_scheme": "light"},
+    "light, narrow": {"viewport": NARROW, "color_scheme": "light"},
+    "dark, wide": {"viewport": WIDE, "color_scheme": "dark"},
+    "dark, narrow": {"viewport": NARROW, "color_scheme": "dark"},
+}
+NO_PAGES = {
+    *("home", "draft", "start", "prompt", "finish", "judge", "skip", "flag", "beat"),
+    *("next-task", "judge-slot", "skip-slot", "flag-slot", "beat-slot"),
+    *("start-demonstration", "give-up", "demonstration-draft", "sitting-draft"),
+    *("give-consent", "withdraw", "confirm-guidelines"),
+    *("judgement", "reopen-demonstration", "undo-decision", "second-reading"),
+}
+"""Addresses that take a form or lead elsewhere; a refused form is answered with its page."""
+CHOICE = QuestionFields("choice", "Which is right?", ("This one.", "That one."), 0)
+WRITTEN = QuestionFields("written", "Explain why the sky is blue.")
+
+Place = tuple[str, int | None]
+"""Name of an address and the id in it."""
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds on a page: rule and elements."""
+    options: dict[str, Any] = {
+        "runOnly": {"type": "tag", "values": TAGS},
+        "resultTypes": ["violations"],
+    }
+    found = Axe().run(page, options=options).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:160]} - {node['failureSummary'][:200]}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+def problems_of(page: Page, places: list[Place]) -> Iterator[str]:
+    """Visit pages, closed and with everything open that can be opened."""
+    for name, pk in places:
+        page.goto(reverse(name, args=[] if pk is None else [pk]))
+        assert page.title(), name
+        yield from (f"{name}: {problem}" for problem in violations(page))
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        yield from (f"{name}, opened: {problem}" for problem in violations(page))
+        for sheet in page.locator("[popover]").evaluate_all("found => found.map((s) => s.id)"):
+            page.evaluate("id => document.getElementById(id).showPopover()", sheet)
+            yield from (f"{name}, {sheet}: {problem}" for problem in violations(page))
+            page.evaluate("id => document.getElementById(id).hidePopover()", sheet)
+
+
+def pages_of_annotator(ana: User) -> list[Place]:
+    """Return pages in every state that an annotator may see."""
+    lead = make_lead()
+    open_test_round(axis=Axis.SAFETY)
+    guidance = Guidance(
+        system_prompt="You are a poet.", topic="Cooking", goal="A recipe.", good_examples="An egg?"
+    )
+    dialogues = [
+        start_test_dialogue(ana, open_test_round(guidance=guidance)),
+        judge(make_ready_comparison(ana)).comparison.dialogue,
+        make_ready_comparison(ana).dialogue,
+        make_ready_comparison(ana, round_=open_test_round(axis=Axis.SAFETY)).dialogue,
+        judge(make_ready_comparison(ana, round_=open_test_round(max_turns=1))).comparison.dialogue,
+        start_test_dialogue(ana, held := open_test_round()),
+    ]
+    make_judgement(round_=open_overlap_round())
+    gone = services.claim_slot(annotator=ana)
+    assert gone is not None
+    judge_slot(gone)
+    make_judgement(round_=open_overlap_round())
+    slot = services.claim_slot(annotator=ana)
+    assert slot is not None
+    test = make_qualification((PartFields("All", minutes=60), [CHOICE, WRITTEN]), name="Language")
+    attempt = services.start_attempt(annotator=ana, qualification=test)
+    sitting = services.start_sitting(annotator=ana, attempt=attempt)
+    other = make_qualification(kind="tutorial", name="First steps")
+    passed = make_qualification(name="Pairs")
+    take_part(ana, passed, 0)
+    services.require_qualifications(lead=lead, qualifications=[test, other], round_=held)
+    document = services.publish_consent_document(
+        version="1", text="We **store** what you judge.", created_by=lead
+    )
+    services.give_consent(annotator=ana, document=document)
+    first, second = (
+        services.publish_guidelines(
+            axis=Axis.SAFETY, version=version, text=f"# {version}\n\nBe kind.", created_by=lead
+        )
+        for version in ("old", "new")
+    )
+    services.confirm_guidelines(annotator=ana, guidelines=first)
+    writing = start_test_demonstration(ana, open_test_assignment())
+    sent_back = make_demonstration(author=ana)
+    decide(sent_back, "rejected")
+    waiting = start_test_dialogue(ana, open_test_round())
+    write_test_prompt(ana, waiting)
+    dialogues.append(waiting)
+    return [
+        ("annotate", None),
+        *(("dialogue", dialogue.pk) for dialogue in dialogues),
+        *(("slot", pk) for pk in (slot.pk, gone.pk)),
+        *(("test", pk) for pk in (test.pk, other.pk, passed.pk)),
+        *((name, None) for name in ("tests", "consent", "wellbeing", "demonstrations")),
+        ("sitting", sitting.pk),
+        *(("demonstration", made.pk) for made in (writing, sent_back)),
+        *((name, None) for name in ("guidelines-history", "password")),
+        ("guidelines-compared", second.pk),
+    ]
+
+
+def pages_of_reviewer() -> list[Place]:
+    """Return pages in every state that a reviewer may see."""
+    disputed = make_judgement(round_=open_overlap_round(axis=Axis.SAFETY))
+    slot = services.claim_slot(annotator=make_annotator())
+    assert slot is not None
+    judge_slot(slot, side=Side.RIGHT)
+    excluded = make_judgement()
+    services.exclude_judgement(reviewer=make_reviewer(), judgement=excluded, reason="spam")
+    flagged = make_ready_comparison()
+    services.flag_comparison(
+        annotator=flagged.dialogue.annotator, comparison=flagged, note="names a person"
+    )
+    approve(2)
+    check = ready_check(2)
+    waiting, decided = make_demonstration(), make_demonstration()
+    decide(decided, "approved")
+    test = make_qualification((PartFields("Write", rule="mean_grade", mark=4), [WRITTEN]))
+    attempt: Attempt = take_part(make_annotator(), test, "Light is scattered.")
+    reviewed = [disputed.comparison_id, excluded.comparison_id, flagged.pk]
+    return [
+        *((name, None) for name in ("review", "judgements", "review-demonstrations")),
+        *(("review-comparison", pk) for pk in reviewed),
+        *(("review-demonstration", made.pk) for made in (waiting, decided)),
+        *((name, None) for name in ("blind-checks", "gradings", "guidelines-history", "password")),
+        ("blind-check", check.pk),
+        ("blind-pair", check.pairs.order_by("pk")[0].pk),
+        ("grading", attempt.sittings.get().pk),
+        ("guidelines", make_guidelines().pk),
+        ("guidelines-compared", make_guidelines().pk),
+    ]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_no_page_of_an_annotator_violates_wcag(open_page: OpenPage, look: str) -> None:
+    ana = make_annotator("ana")
+    places = pages_of_annotator(ana)
+    asked = {name for name, roles in TABLE.items() if roles in (ANNOTATORS, EVERYBODY)}
+    assert {name for name, _ in places} == asked - NO_PAGES
+    page = open_page(reverse("annotate"), user=ana, **LOOKS[look])
+    assert list(problems_of(page, places)) == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_no_page_of_a_reviewer_violates_wcag(open_page: OpenPage, look: str) -> None:
+    places = pages_of_reviewer()
+    asked = {name for name, roles in TABLE.items() if roles in (REVIEWERS, EVERYBODY)}
+    assert {name for name, _ in places} == asked - NO_PAGES
+    page = open_page(reverse("review"), user=make_reviewer(), **LOOKS[look])
+    assert list(problems_of(page, places)) == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_way_in_and_an_empty_site_do_not_violate_wcag(open_page: OpenPage, look: str) -> None:
+    page = open_page(reverse("sign-in"), **LOOKS[look])
+    assert violations(page) == []
+    page = open_page(reverse("annotate"), user=make_annotator(), **LOOKS[look])
+    assert violations(page) == []
+    page = open_page(reverse("review"), user=make_reviewer(), **LOOKS[look])
+    assert violations(page) == []
+    page.goto(f"/nothing/{uuid.uuid4()}/")
+    assert violations(page) == []
+
+
+def test_a_page_that_violates_wcag_is_seen(open_page: OpenPage) -> None:
+    page = open_page(reverse("sign-in"))
+    page.evaluate("document.querySelector('main').innerHTML += '<input name=nameless>'")
+    assert [problem.partition(":")[0] for problem in violations(page)] == ["label"]
