@@ -33,7 +33,7 @@ def history_of(dialogue: Dialogue) -> DialogueRecord | None:
 def may_finish(dialogue: Dialogue) -> bool:
     """Whether a dialogue may end now without a reason: see `services.finish_dialogue`."""
     round_ = dialogue.round
-    if dialogue.num_turns >= round_.min_turns or not round_.is_open:
+    if round_.min_turns == 1 or dialogue.num_turns >= round_.min_turns or not round_.is_open:
         return True
     if round_.num_reserved >= round_.target_comparisons:
         return True

@@ -3,10 +3,19 @@
 import uuid
 
 from django.db import transaction
+from django.utils import timezone
 
 from annotation.access import ANNOTATORS, LEADS, require_role
 from annotation.errors import ConsentError, KeyReusedError
-from annotation.models import Consent, ConsentDocument, Dialogue, User, Withdrawal
+from annotation.models import (
+    Comparison,
+    Consent,
+    ConsentDocument,
+    Dialogue,
+    Slot,
+    User,
+    Withdrawal,
+)
 from annotation.services.judging import finish_dialogue
 
 MAX_VERSION_CHARACTERS = 20
@@ -76,5 +85,10 @@ def withdraw_consent(*, annotator: User, client_key: uuid.UUID, note: str = "") 
             )
             mine = Dialogue.objects.filter(annotator=annotator, state=Dialogue.State.OPEN)
             for dialogue in mine.order_by("pk"):
-                finish_dialogue(annotator=annotator, dialogue=dialogue)
+                finish_dialogue(
+                    annotator=annotator, dialogue=dialogue, reason=Comparison.SkipReason.OTHER
+                )
+            # What they hold of others' lapses at once, and is offered again.
+            held = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED)
+            held.update(lease_expires_at=timezone.now())
     return withdrawal

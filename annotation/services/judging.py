@@ -175,8 +175,9 @@ def beat_comparison(*, annotator: User, comparison: Comparison) -> bool:
 def finish_dialogue(*, annotator: User, dialogue: Dialogue, reason: str = "") -> Dialogue:
     """End a dialogue before it has all its turns; a pair not judged yet is passed on. Idempotent.
 
-    It may end once it has the round's fewest turns, when nothing was written, when its last prompt
-    was passed on or came to nothing, when the round takes no more, or for a stated `reason`.
+    It may end at any time where the round asks for one turn only. Elsewhere it may end once it has
+    the round's fewest turns, when nothing was written, when its last prompt was passed on or came
+    to nothing, when the round takes no more, or for a stated `reason`.
 
     Raises:
         NotFoundError: The dialogue is not this annotator's.

@@ -9,9 +9,11 @@ from annotation import services
 from annotation.eligibility import Need, missing_in
 from annotation.errors import ConsentError, KeyReusedError, NotAllowedError, StateError
 from annotation.models import Comparison, Consent, ConsentDocument, Judgement, User, Withdrawal
+from annotation.services import Guidance
 from annotation.snapshots import freeze_snapshot, preferences_of
 from annotation.withdrawals import reach_of
 from records.errors import RecordError
+from tests.annotation.test_slots import open_overlap_round
 from tests.factories import (
     judge,
     make_annotator,
@@ -164,3 +166,22 @@ def test_the_database_keeps_one_consent_to_a_version_at_a_time() -> None:
     services.give_consent(annotator=annotator, document=document)
     with pytest.raises(IntegrityError, match="consent_given_once"), transaction.atomic():
         Consent.objects.create(annotator=annotator, document=document)
+
+
+def test_a_withdrawal_gives_back_what_was_held_of_others() -> None:
+    annotator = make_annotator()
+    make_judgement(round_=open_overlap_round())
+    slot = services.claim_slot(annotator=annotator)
+    assert slot is not None
+    withdraw(annotator)
+    assert services.release_expired_leases() == 1
+    assert services.claim_slot(annotator=make_annotator()) == slot
+    assert services.claim_slot(annotator=annotator) is None
+
+
+def test_a_withdrawal_ends_dialogues_that_have_too_few_turns() -> None:
+    round_ = open_test_round(guidance=Guidance(min_turns=2))
+    dialogue = make_judgement(round_=round_).comparison.dialogue
+    withdraw(dialogue.annotator)
+    dialogue.refresh_from_db()
+    assert not dialogue.is_open

@@ -212,8 +212,8 @@ def opt_out(annotator: User, *categories: str) -> None:
 def test_further_judgements_are_leased_only_where_nothing_is_missing() -> None:
     annotator, asked = make_annotator(), open_overlap_round()
     test = make_qualification()
-    require(test, round_=asked)
     make_judgement(round_=asked)
+    require(test, round_=asked)
 
     assert services.claim_slot(annotator=annotator) is None
     assert services.take_work(annotator=annotator).reason is NothingReason.NOT_YET
@@ -236,7 +236,7 @@ def test_an_opt_out_holds_a_leased_pair_back_and_refuses_no_judgement() -> None:
     assert slot is not None
     other = open_overlap_round()
     make_judgement(round_=other)
-    opt_out(annotator, "hateful")
+    opt_out(annotator, "hateful_and_harmful")
 
     assert services.claim_slot(annotator=annotator) is None
     work = services.take_work(annotator=annotator)
@@ -260,5 +260,5 @@ def test_a_pair_that_is_held_back_does_not_stand_before_one_that_is_not() -> Non
     annotator = make_annotator()
     make_ready_comparison(annotator, round_=open_test_round(axis=Axis.SAFETY))
     ready = make_ready_comparison(annotator, round_=open_test_round())
-    opt_out(annotator, "hateful")
+    opt_out(annotator, "hateful_and_harmful")
     assert services.take_work(annotator=annotator).comparison == ready

@@ -300,7 +300,7 @@ def test_a_draft_is_written_over_and_goes_with_the_judgement() -> None:
 def test_a_draft_belongs_to_one_thing_and_has_a_bound() -> None:
     comparison = make_ready_comparison()
     annotator = comparison.dialogue.annotator
-    with pytest.raises(ValueError, match="one dialogue or to one comparison"):
+    with pytest.raises(ValueError, match="one dialogue, comparison, slot or demonstration"):
         services.save_draft(annotator=annotator, fields={})
     with pytest.raises(ValueError, match="at most 100000 characters"):
         services.save_draft(

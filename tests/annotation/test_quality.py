@@ -19,6 +19,7 @@ from tests.factories import (
     judge,
     judge_slot,
     make_annotator,
+    make_guidelines,
     make_lead,
     make_ready_comparison,
     open_test_round,
@@ -60,6 +61,7 @@ def test_lengths_are_those_of_the_two_texts() -> None:
 
 def test_guidelines_and_axis_gather_all_their_rounds() -> None:
     first = open_test_round(axis=Axis.SAFETY)
+    make_guidelines(Axis.SAFETY)
     for round_ in (first, open_test_round(axis=Axis.SAFETY), open_test_round()):
         judge(make_ready_comparison(round_=round_))
     measure_quality()
@@ -68,7 +70,9 @@ def test_guidelines_and_axis_gather_all_their_rounds() -> None:
 
 
 def test_only_what_has_news_is_measured_again() -> None:
-    rounds = [open_test_round(), open_test_round()]
+    rounds = [open_test_round()]
+    make_guidelines()
+    rounds.append(open_test_round())
     for round_ in rounds:
         judge(make_ready_comparison(round_=round_))
     assert measure_quality() == 5  # two rounds, two guidelines, one axis

@@ -108,7 +108,7 @@ def test_a_further_judgement_is_covered_and_held_back_as_a_dialogue_is(
         annotator=annotator, slot=slot, fields={"edited_text": "My better response"}
     )
     services.save_wellbeing_choices(
-        annotator=annotator, covers_responses=True, opted_out=["hateful"]
+        annotator=annotator, covers_responses=True, opted_out=["hateful_and_harmful"]
     )
     page = annotator_client.get(address).content.decode()
     assert "Before you go on" in page
