@@ -18,6 +18,7 @@ from tests.annotation.test_blind_checks import approve, ready_check
 from tests.annotation.test_slots import open_overlap_round
 from tests.browser.conftest import NARROW, WIDE, OpenPage
 from tests.factories import (
+    PAIR,
     decide,
     judge,
     judge_slot,
@@ -112,9 +113,16 @@ def pages_of_annotator(ana: User) -> list[Place]:
     make_judgement(round_=open_overlap_round())
     slot = services.claim_slot(annotator=ana)
     assert slot is not None
-    test = make_qualification((PartFields("All", minutes=60), [CHOICE, WRITTEN]), name="Language")
-    attempt = services.start_attempt(annotator=ana, qualification=test)
-    sitting = services.start_sitting(annotator=ana, attempt=attempt)
+    write = PartFields("Write", rule="mean_grade", mark=4, minutes=60)
+    test = make_qualification((write, [WRITTEN]), name="Language")
+    begun = [test, make_qualification((PartFields("Choose"), [CHOICE, PAIR]), name="Choices")]
+    sittings = [
+        services.start_sitting(
+            annotator=ana,
+            attempt=services.start_attempt(annotator=ana, qualification=qualification),
+        )
+        for qualification in begun
+    ]
     other = make_qualification(kind="tutorial", name="First steps")
     passed = make_qualification(name="Pairs")
     take_part(ana, passed, 0)
@@ -142,7 +150,7 @@ def pages_of_annotator(ana: User) -> list[Place]:
         *(("slot", pk) for pk in (slot.pk, gone.pk)),
         *(("test", pk) for pk in (test.pk, other.pk, passed.pk)),
         *((name, None) for name in ("tests", "consent", "wellbeing", "demonstrations")),
-        ("sitting", sitting.pk),
+        *(("sitting", sitting.pk) for sitting in sittings),
         *(("demonstration", made.pk) for made in (writing, sent_back)),
         *((name, None) for name in ("guidelines-history", "password")),
         ("guidelines-compared", second.pk),
