@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Case, Count, F, Q, QuerySet, When
 
 from annotation.models import Judgement, JudgementKind, Round, User
 
@@ -28,6 +28,14 @@ class AnnotatorGold(NamedTuple):
 
     annotator_id: int
     accuracy: GoldAccuracy
+
+
+def expected_sample() -> Case:
+    """Return, for a query of judgements, the sample to be chosen; null where gold is not measured.
+
+    What counts as gold is decided here, for the numbers on quality too.
+    """
+    return Case(When(kind=JudgementKind.GOLD, then=_EXPECTED))
 
 
 def gold_judgements(
@@ -61,7 +69,8 @@ def gold_misses(*, rounds: Sequence[Round] = ()) -> QuerySet[Judgement]:
     return gold_judgements(rounds=rounds).exclude(_RIGHT).order_by("-pk")
 
 
-_RIGHT = Q(chosen_sample=F("comparison__golds__expected_sample"))
+_EXPECTED = F("comparison__golds__expected_sample")
+_RIGHT = Q(chosen_sample=_EXPECTED)
 _COUNTS = {
     "num_judged": Count("pk"),
     "num_right": Count("pk", filter=_RIGHT),

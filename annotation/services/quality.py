@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db import transaction
-from django.db.models import BooleanField, Case, Count, ExpressionWrapper, F, Max, Q, QuerySet, When
+from django.db.models import BooleanField, Count, ExpressionWrapper, F, Max, Q, QuerySet
 from django.db.models.functions import Length
 from django.utils import timezone
 
-from annotation.models import Judgement, JudgementKind, QualityReport, Round
+from annotation.gold import expected_sample
+from annotation.models import Judgement, QualityReport, Round
 from annotation.quality.measuring import JudgementRow, measure
 from annotation.scale import Side
 
@@ -82,9 +83,7 @@ def _rows(judgements: QuerySet[Judgement]) -> QuerySet[Judgement, tuple[Any, ...
             is_left=ExpressionWrapper(
                 Q(displayed_side=Side.LEFT.value), output_field=BooleanField()
             ),
-            gold_id=Case(
-                When(kind=JudgementKind.GOLD, then=F("comparison__golds__expected_sample"))
-            ),
+            gold_id=expected_sample(),
             chosen_length=Length("chosen_sample__text"),
             other_length=Length("comparison__samples__text"),
         )
