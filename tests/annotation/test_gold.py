@@ -13,9 +13,10 @@ from annotation.errors import (
 )
 from annotation.gold import AnnotatorGold, GoldAccuracy, gold_accuracies, gold_accuracy, gold_misses
 from annotation.models import GoldComparison, Judgement, Round, Slot, User
+from annotation.quality.measuring import Figures
 from annotation.scale import OTHER_SAFE, Side
 from annotation.selectors import counter_drift
-from annotation.services import Overlap
+from annotation.services import Overlap, measure_round
 from annotation.snapshots import preferences_of
 from records.preferences import Axis, SafetyBin
 from tests.annotation.test_slots import let_slot_lapse
@@ -84,6 +85,8 @@ def test_accuracy_counts_side_and_bin() -> None:
     judge_slot(claim(two), side=Side.LEFT, safety_bin=SafetyBin.CHOSEN_SAFE)
 
     assert gold_accuracy(rounds=[round_]) == GoldAccuracy(4, 3, 2)
+    measured = Figures.from_json(measure_round(round_=round_).figures).numbers["gold"]
+    assert (measured.value, measured.n) == (0.75, 4)
     assert gold_accuracy(annotator=two) == GoldAccuracy(1, 1, 1)
     assert gold_accuracies() == [
         AnnotatorGold(one.pk, GoldAccuracy(3, 2, 1)),
