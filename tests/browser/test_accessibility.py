@@ -105,6 +105,7 @@ def pages_of_annotator(ana: User) -> list[Place]:
         make_ready_comparison(ana, round_=open_test_round(axis=Axis.SAFETY)).dialogue,
         judge(make_ready_comparison(ana, round_=open_test_round(max_turns=1))).comparison.dialogue,
         start_test_dialogue(ana, held := open_test_round()),
+        waiting := start_test_dialogue(ana, open_test_round()),
     ]
     make_judgement(round_=open_overlap_round())
     gone = services.claim_slot(annotator=ana)
@@ -141,9 +142,7 @@ def pages_of_annotator(ana: User) -> list[Place]:
     writing = start_test_demonstration(ana, open_test_assignment())
     sent_back = make_demonstration(author=ana)
     decide(sent_back, "rejected")
-    waiting = start_test_dialogue(ana, open_test_round())
     write_test_prompt(ana, waiting)
-    dialogues.append(waiting)
     return [
         ("annotate", None),
         *(("dialogue", dialogue.pk) for dialogue in dialogues),
