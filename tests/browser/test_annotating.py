@@ -207,10 +207,14 @@ def test_waiting_says_when_the_last_sampler_is_gone(open_page: OpenPage, annotat
 def test_on_a_narrow_screen_both_responses_must_have_been_read(
     open_page: OpenPage, annotator: User
 ) -> None:
-    long = "\n\n".join(f"Paragraph {number} of a long answer." for number in range(40))
+    # Two long answers that differ: nearly equal ones are drawn again.
+    one, two = (
+        "\n\n".join(f"{words} {number}." for number in range(40))
+        for words in ("Paragraph of a long answer, number", "Another way to say it at length,")
+    )
     page = dialogue_page(
         open_page,
-        make_ready_comparison(annotator, texts=(f"{long} one", f"{long} two")),
+        make_ready_comparison(annotator, texts=(one, two)),
         viewport=NARROW,
     )
     assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
