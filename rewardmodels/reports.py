@@ -44,7 +44,7 @@ def report_on(
     """
     pad_id = pad_id_of(tokenizer)
     chosen_N, rejected_N = score_pairs(model, pairs, pad_id=pad_id, config=config)
-    margins_N = margins_of([pair.rating for pair in pairs], config.margin_table)
+    margins_N = margins_of([pair.rating for pair in pairs], config.margins)
     losses_N = ranking_loss(chosen_N, rejected_N, margins_N)
     previous_accuracy = None
     if previous is not None:

@@ -31,9 +31,15 @@ from language.tokenizers import load_tokenizer, pad_id_of, tokenizer_digest
 from records.configs import RewardModelConfig
 from records.rundirs import RunDirectory, RunSpec
 from rewardmodels.batches import pair_scores
-from rewardmodels.data import Pair, encode_pairs, select_preferences, snapshot_folders
+from rewardmodels.data import Pair, encode_pairs
 from rewardmodels.losses import auxiliary_safety_loss, margins_of, ranking_loss
 from rewardmodels.metrics import StepTotals
+from rewardmodels.mixtures import (
+    parts_as_json,
+    select_preferences,
+    snapshot_folders,
+    write_selection,
+)
 from rewardmodels.reports import report_on
 from rewardmodels.scoring import shared_digest
 
@@ -65,17 +71,12 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
         inputs["policy"], seed=config.seed, dtype=context.dtype, device=context.device
     )
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
-    selection = select_preferences(
-        snapshot_folders(inputs),
-        axis=config.axis,
-        other_axis_share=config.other_axis_share,
-        seed=config.seed,
-    )
+    selection = select_preferences(snapshot_folders(inputs), config)
     train_pairs = encode_pairs(tokenizer, selection.train, max_tokens=max_tokens)
     test_pairs = encode_pairs(tokenizer, selection.test, max_tokens=max_tokens)
     if not train_pairs.pairs:
         skipped = dict(selection.skipped + train_pairs.skipped)
-        raise ValueError(f"snapshot: no {config.axis} pair is left to train on; skipped {skipped}")
+        raise ValueError(f"snapshot: no {config.scope} pair is left to train on; skipped {skipped}")
     batches = plan_batches(train_pairs.pairs, config, context.generator)
 
     # Where an earlier attempt stopped.
@@ -148,11 +149,14 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
         model, tokenizer, test_pairs.pairs, config=config, previous=inputs.get("previous")
     )
     summary["num_train"] = len(train_pairs.pairs)
+    summary["num_parameters"] = model.num_parameters()
+    summary["mixture"] = parts_as_json(selection)
     summary["num_shortened"] = train_pairs.num_shortened + test_pairs.num_shortened
     summary["skipped"] = dict(selection.skipped + train_pairs.skipped + test_pairs.skipped)
     if context.is_main:
         output = run_directory.outputs / "reward_model"
         save_model(model, tokenizer, output)
+        write_selection(output / "training_pairs.parquet", selection)
         run_directory.write_result(summary, {"reward_model": output})
 
 
@@ -195,7 +199,7 @@ def pair_losses(
     config: RewardModelConfig,
 ) -> Tensor:
     """Return losses_N: the ranking loss, and the weighted safety loss where it is turned on."""
-    margins_N = margins_of([pair.rating for pair in pairs], config.margin_table)
+    margins_N = margins_of([pair.rating for pair in pairs], config.margins)
     margins_N = margins_N.to(chosen_scores_N.device)
     losses_N = ranking_loss(chosen_scores_N, rejected_scores_N, margins_N)
     if config.safety_loss_weight:

@@ -7,12 +7,15 @@ from django import forms
 
 from annotation.models import Round
 from records.iteration_configs import IterationConfig
+from records.preferences import Axis
 from registry.models import PolicyVersion
 from registry.selectors import latest_policies
 from webapp.forms.configs import ConfigForm
 from workers.schedule import fresh_rounds, next_iteration_name
 
-_LEFT_OUT = frozenset({"snapshot", "helpfulness.axis", "safety.axis"})
+_LEFT_OUT = frozenset(
+    {"snapshot"} | {f"{axis}.{name}" for axis in Axis for name in ("axis", "is_general")}
+)
 
 
 if TYPE_CHECKING:

@@ -15,21 +15,11 @@ from records.configs import (
     SFTConfig,
 )
 from records.preferences import Axis
+from records.presets import SANDBOX, preset
 
 _SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=48)
 _FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
 """Small models want larger steps than the paper's 2e-5, and Adam's usual epsilon."""
-
-
-def _reward_model(axis: Axis) -> RewardModelConfig:
-    return RewardModelConfig(
-        axis=axis,
-        num_threads=1,  # both axes train at once, one core each
-        pairs_per_batch=32,
-        max_tokens=256,
-        safety_loss_weight=1.0 if axis is Axis.SAFETY else 0.0,
-        optimizer=OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +43,10 @@ class SandboxScale:
             num_epochs=2, batch_size=64, max_tokens=256, optimizer=_FINETUNING
         )
     )
-    helpfulness: RewardModelConfig = field(default_factory=lambda: _reward_model(Axis.HELPFULNESS))
-    safety: RewardModelConfig = field(default_factory=lambda: _reward_model(Axis.SAFETY))
+    helpfulness: RewardModelConfig = field(
+        default_factory=lambda: preset(SANDBOX, Axis.HELPFULNESS)
+    )
+    safety: RewardModelConfig = field(default_factory=lambda: preset(SANDBOX, Axis.SAFETY))
     rejection_sampling: RejectionSamplingConfig = field(
         default_factory=lambda: RejectionSamplingConfig(
             num_responses=8,
