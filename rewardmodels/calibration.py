@@ -161,7 +161,7 @@ def human_agreement(pairs: Sequence[ScoredPair]) -> HumanAgreement | None:
 
 
 def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation, equal values sharing their mean rank; None if constant."""
+    """Return Spearman's rank correlation, ties sharing their mean rank; None if one is constant."""
     left_N, right_N = _ranks(left), _ranks(right)
     left_N, right_N = left_N - left_N.mean(), right_N - right_N.mean()
     scale = float(np.sqrt((left_N**2).sum() * (right_N**2).sum()))
@@ -181,7 +181,7 @@ def _ranks(values: Sequence[float]) -> np.ndarray:
     values_N = np.asarray(values, dtype=float)
     _, place_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
     last = counts.cumsum()
-    return (last - (counts - 1) / 2)[place_N]
+    return np.asarray((last - (counts - 1) / 2)[place_N])
 
 
 def _signed_degree(pair: ScoredPair) -> int:

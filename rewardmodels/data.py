@@ -29,6 +29,8 @@ class EncodedPairs(NamedTuple):
     """Preferences as pairs of token rows."""
 
     pairs: list[Pair]
+    kept: list[int]
+    """Which of the preferences each pair was."""
     skipped: Counter[str]
     """Number left out, by reason: `identical`, `too_long` or `holds_tags`."""
     num_shortened: int
@@ -47,8 +49,9 @@ def encode_pairs(
     """
     pairs: list[Pair] = []
     skipped: Counter[str] = Counter()
+    kept: list[int] = []
     num_shortened = 0
-    for preference in preferences:
+    for index, preference in enumerate(preferences):
         try:
             chosen_ids = tuple(encode_response(tokenizer, preference.chosen))
             rejected_ids = tuple(encode_response(tokenizer, preference.rejected))
@@ -68,4 +71,5 @@ def encode_pairs(
             prompt_ids = tuple(fitted)
             chosen, rejected = TokenRow(prompt_ids, chosen_ids), TokenRow(prompt_ids, rejected_ids)
             pairs.append(Pair(chosen, rejected, preference.rating, preference.safety_bin))
-    return EncodedPairs(pairs, skipped, num_shortened)
+            kept.append(index)
+    return EncodedPairs(pairs, kept, skipped, num_shortened)

@@ -43,13 +43,14 @@ def report_on(
     there are several processes: each scores its share.
     """
     pad_id = pad_id_of(tokenizer)
-    chosen_N, rejected_N = score_pairs(model, pairs, pad_id=pad_id, config=config)
+    tokens = config.tokens_per_microbatch
+    chosen_N, rejected_N = score_pairs(model, pairs, pad_id=pad_id, tokens_per_microbatch=tokens)
     margins_N = margins_of([pair.rating for pair in pairs], config.margins)
     losses_N = ranking_loss(chosen_N, rejected_N, margins_N)
     previous_accuracy = None
     if previous is not None:
         predecessor = load_scalar_model(previous, dtype=model.dtype, device=model.device)
-        scores = score_pairs(predecessor, pairs, pad_id=pad_id, config=config)
+        scores = score_pairs(predecessor, pairs, pad_id=pad_id, tokens_per_microbatch=tokens)
         previous_accuracy = _as_json(accuracy_by_rating(*scores, pairs))
     return {
         "accuracy": _as_json(accuracy_by_rating(chosen_N, rejected_N, pairs)),
@@ -70,7 +71,7 @@ def score_pairs(
     pairs: Sequence[Pair],
     *,
     pad_id: int,
-    config: RewardModelConfig,
+    tokens_per_microbatch: int,
 ) -> tuple[Tensor, Tensor]:
     """Return chosen_scores_N and rejected_scores_N, shared out over the processes."""
     rows = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
@@ -81,7 +82,7 @@ def score_pairs(
         model,
         [rows[i] for i in indices],
         pad_id=pad_id,
-        rows_per_batch=max(1, config.tokens_per_microbatch // longest),
+        rows_per_batch=max(1, tokens_per_microbatch // longest),
     )
     scores_B = all_reduce_sum_(scores_B.to(model.device)).cpu()
     return scores_B[: len(pairs)], scores_B[len(pairs) :]

@@ -91,7 +91,7 @@ def read_scored_pairs(path: Path) -> list[ScoredPair]:
 def credits_of(chosen: Sequence[float], rejected: Sequence[float]) -> np.ndarray:
     """Return credit_N: 1 where the chosen response is higher, 1/2 on a tie, else 0."""
     differences_N = np.asarray(chosen, dtype=float) - np.asarray(rejected, dtype=float)
-    return (np.sign(differences_N) + 1) / 2
+    return np.asarray((np.sign(differences_N) + 1) / 2)
 
 
 _ARROW_TYPES = {

@@ -10,7 +10,6 @@ from language.models import disable_dropout_, save_model
 from language.rows import TokenRow
 from language.scalars import create_scalar_model, load_scalar_model
 from language.tokenizers import train_tokenizer
-from records.configs import RewardModelConfig
 from records.preferences import Axis
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
@@ -137,7 +136,7 @@ def test_served_scores_equal_those_of_training_and_its_report(reward_model: Path
     )
     served = score_fn(some)[Axis.SAFETY]
     trained = torch.cat(pair_scores(model, pairs, pad_id=PAD)).detach()
-    reported = torch.cat(score_pairs(model, pairs, pad_id=PAD, config=RewardModelConfig()))
+    reported = torch.cat(score_pairs(model, pairs, pad_id=PAD, tokens_per_microbatch=64))
     torch.testing.assert_close(served, trained, atol=1e-5, rtol=0.0)
     torch.testing.assert_close(served, reported, atol=1e-5, rtol=0.0)
 
