@@ -56,7 +56,8 @@ def evaluate(run_directory: RunDirectory, spec: RunSpec, context: RunContext) ->
     config = spec.config
     assert isinstance(config, RewardEvaluationConfig), f"{type(config).__name__} is another run's"
     inputs = {role: item.path for role, item in spec.inputs.items()}
-    models = {role: inputs[role] for role in ("reward_model", "previous") if role in inputs}
+    roles: tuple[str, ...] = ("reward_model", "previous")
+    models = {role: inputs[role] for role in roles if role in inputs}
     tokenizer = load_tokenizer(inputs["reward_model"])
     digests = {role: tokenizer_digest(load_tokenizer(path)) for role, path in models.items()}
     shared_digest(digests)
@@ -228,9 +229,13 @@ def _write_report(
         with (folder / "disagreements.jsonl").open("w", encoding="utf-8") as file:
             for pair in disagreements:
                 preference = by_id[pair.preference_id]
-                texts = {"prompt": preference.prompt.to_json()}
-                texts |= {"chosen": preference.chosen, "rejected": preference.rejected}
-                file.write(json.dumps({**_disagreement(pair), **texts}, ensure_ascii=False) + "\n")
+                line = {
+                    **_disagreement(pair),
+                    "prompt": preference.prompt.to_json(),
+                    "chosen": preference.chosen,
+                    "rejected": preference.rejected,
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _disagreement(pair: ScoredPair) -> dict[str, Any]:
