@@ -66,6 +66,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("quality/measure/", quality.measure_quality, name="measure-quality"),
     path("quality/time.csv", quality.timesheet, name="timesheet"),
     path("quality/<int:pk>/", quality.quality_report, name="quality-report"),
+    path(
+        "policies/reward-models/<int:pk>/report/",
+        policies.reward_report,
+        name="reward-report",
+    ),
     path("people/", people.people, name="people"),
     path("people/<int:pk>/password/", people.reset_password, name="reset-password"),
     path("people/<int:pk>/active/", people.set_active, name="set-active"),
