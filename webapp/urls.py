@@ -7,6 +7,7 @@ from webapp.views import (
     accounts,
     annotate,
     dashboard,
+    disagreements,
     health,
     home,
     iterations,
@@ -39,6 +40,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Reviewers
     path("review/", review.review, name="review"),
     path("review/<int:pk>/", review.judgement, name="judgement"),
+    path("review/disputed/", disagreements.disagreements, name="disagreements"),
     # Leads
     path("dashboard/", dashboard.dashboard, name="dashboard"),
     path("rounds/", rounds.rounds, name="rounds"),

@@ -29,14 +29,14 @@ TABLE: dict[str, set[str]] = {
     "password": EVERYBODY,
     **dict.fromkeys(("annotate", "draft", "start", "dialogue", "prompt", "finish"), ANNOTATORS),
     **dict.fromkeys(("judge", "skip", "flag", "beat"), ANNOTATORS),
-    **dict.fromkeys(("review", "judgement", "guidelines"), REVIEWERS),
+    **dict.fromkeys(("review", "judgement", "disagreements", "guidelines"), REVIEWERS),
     **dict.fromkeys(("dashboard", "rounds", "new-round", "round", "close-round"), LEADS),
     "new-guidelines": LEADS,
     **dict.fromkeys(("iterations", "new-iteration", "schedule", "iteration", "decide"), LEADS),
     **dict.fromkeys(("retry-iteration", "stop-iteration"), LEADS),
     **dict.fromkeys(("runs", "run", "cancel-run", "retry-run"), LEADS),
-    **dict.fromkeys(("policies", "policy", "promote", "reward-model"), LEADS),
     **dict.fromkeys(("quality", "measure-quality", "timesheet", "quality-report"), LEADS),
+    **dict.fromkeys(("policies", "policy", "promote", "reward-model", "reward-report"), LEADS),
     **dict.fromkeys(("people", "reset-password", "set-active"), LEADS),
 }
 NAMED = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]

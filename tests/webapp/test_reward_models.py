@@ -158,6 +158,29 @@ def test_a_disagreement_leads_to_the_judgement_where_there_is_one(lead_client: C
     assert page.count("97%") == 2
 
 
+def test_reviewers_see_what_the_newest_reports_dispute_the_surest_first(
+    reviewer_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    page = reviewer_client.get(reverse("disagreements")).content.decode()
+    assert "Nothing is disputed" in page
+    for _ in range(3):
+        judge(make_ready_comparison())
+    first, second, _ = Judgement.objects.order_by("pk")
+    version = trained_reward_model("RM1")
+
+    def disputed(judgement: Judgement, confidence: float) -> dict[str, Any]:
+        return {"preference_id": str(judgement.uuid), "confidence": confidence}
+
+    imported = {"preference_id": "hh-rlhf/test.jsonl.gz:12", "confidence": 0.999}
+    reported(version, disagreements=[disputed(first, 0.92), imported])
+    reported(version, disagreements=[disputed(second, 0.99), disputed(first, 0.95)])
+    with django_assert_max_num_queries(6):
+        response = reviewer_client.get(reverse("disagreements"))
+    rows = response.context["rows"]
+    assert [(row.judgement, row.confidence) for row in rows] == [(second, 0.99), (first, 0.95)]
+    assert f'href="{reverse("judgement", args=[second.pk])}"' in response.content.decode()
+
+
 def test_the_page_costs_as_many_queries_however_long_the_list(
     lead_client: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from django.db.models import QuerySet
 
@@ -13,6 +12,7 @@ from registry.models import RewardModelVersion, Run, RunInput
 from webapp.drawing import format_number, format_percent
 from webapp.plots import Plot
 from webapp.report_plots import plots_of_axis
+from webapp.selectors.disagreements import uuid_of
 
 _NUM_DISAGREEMENTS = 30
 
@@ -150,7 +150,7 @@ def _unsafe(unsafe: Mapping[str, Any]) -> list[Stat]:
 
 def _disagreements(items: Iterable[Mapping[str, Any]]) -> list[Disagreement]:
     rows = list(items)
-    uuids = [uuid for row in rows if (uuid := _uuid(row["preference_id"])) is not None]
+    uuids = [uuid for row in rows if (uuid := uuid_of(row["preference_id"])) is not None]
     found = Judgement.objects.filter(uuid__in=uuids).values_list("uuid", "pk")
     judgements = {str(uuid): pk for uuid, pk in found}
     return [
@@ -170,13 +170,6 @@ def _evaluations(version: RewardModelVersion) -> QuerySet[RunInput]:
     return RunInput.objects.filter(
         role="reward_model", artifact=version.artifact_id, run__kind=RunKind.REWARD_EVALUATION
     )
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _percent(value: float | None) -> str:
