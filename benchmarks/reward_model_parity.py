@@ -111,7 +111,7 @@ def _prepare(folder: Path) -> list[Preference]:
         p.dialogue_id: split for split, rows in (("train", train), ("test", test)) for p in rows
     }
     write_snapshot(folder / "snapshot", [*train, *test], selection={}, splits=splits)
-    export_for_trl(folder / "snapshot", folder / "export", margin_table=MarginTable.NONE)
+    export_for_trl(folder / "snapshot", folder / "export", margins=CONFIG.margins)
     return test
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from records.configs import COMMANDS, CONFIGS, MarginTable, RunKind
+from records.configs import COMMANDS, CONFIGS, MARGINS, MarginTable, RunKind
 from records.errors import RecordError
 from records.exports import export_for_trl
 from records.fields import Config, FieldDoc
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
             counts = export_for_trl(
                 arguments.snapshot,
                 arguments.output,
-                margin_table=arguments.margins,
+                margins=MARGINS[arguments.margins],
                 axis=arguments.axis,
             )
             sys.stdout.write(json.dumps(counts) + "\n")

@@ -48,13 +48,13 @@ def export_for_trl(
     snapshot: Path,
     output: Path,
     *,
-    margin_table: MarginTable = MarginTable.SMALL,
+    margins: Mapping[Rating, float] = MARGINS[MarginTable.SMALL],
     axis: Axis | None = None,
 ) -> dict[str, int]:
     """Write `train.parquet`, `test.parquet` and `chat_template.jinja` into a new folder `output`.
 
     The columns are `prompt`, `chosen` and `rejected`, lists of messages, and `margin`, the number
-    of the rating in `margin_table` (0 where there is none). Pairs of identical responses teach
+    of the rating in `margins` (0 where there is no rating). Pairs of identical responses teach
     nothing and are left out; other axes than `axis` too, where it is given. Memory does not grow
     with the rows. An existing folder is replaced.
 
@@ -65,7 +65,6 @@ def export_for_trl(
         RecordError: `snapshot` was written with another schema version.
     """
     counts: Counter[str] = Counter(train=0, test=0, identical=0)
-    margins = MARGINS[margin_table]
     with folder_written_atomically(output) as folder:
         (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
         for split in ("train", "test"):

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from language.chat import encode_dialogue
 from records.__main__ import main
-from records.configs import MarginTable
+from records.configs import MARGINS, MarginTable
 from records.dialogues import Dialogue
 from records.exports import export_for_trl, messages_of
 from records.preferences import Axis, Rating
@@ -35,7 +35,7 @@ def snapshot(tmp_path: Path) -> Path:
 def test_a_row_is_prompt_chosen_rejected_and_the_margin_of_its_rating(
     snapshot: Path, tmp_path: Path
 ) -> None:
-    counts = export_for_trl(snapshot, tmp_path / "out", margin_table=MarginTable.LARGE)
+    counts = export_for_trl(snapshot, tmp_path / "out", margins=MARGINS[MarginTable.LARGE])
     assert counts == {"train": 2, "test": 1, "identical": 1}
     table = pq.read_table(tmp_path / "out" / "train.parquet")
     assert table.column_names == ["prompt", "chosen", "rejected", "margin"]
