@@ -59,6 +59,21 @@ def pad_rows(
     return RowBatch(ids_BT.to(device), attention_mask_BT.to(device), response_mask_BT.to(device))
 
 
+def rows_of(batch: RowBatch) -> list[TokenRow]:
+    """Return the rows of `batch` without their padding, on whichever side it is."""
+    rows = []
+    parts = (part.tolist() for part in batch)
+    for ids, is_real, is_response in zip(*parts, strict=True):
+        real = [
+            (token, response)
+            for token, keep, response in zip(ids, is_real, is_response, strict=True)
+            if keep
+        ]
+        prompt_ids = tuple(token for token, response in real if not response)
+        rows.append(TokenRow(prompt_ids, tuple(token for token, response in real if response)))
+    return rows
+
+
 def batches_by_length(
     lengths: Sequence[int], *, rows_per_batch: int, generator: torch.Generator | None = None
 ) -> list[list[int]]:

@@ -103,7 +103,7 @@ class RunConfig(Config):
     num_threads: int = bounded(0, low=0, high=256)
     """CPU threads torch may use; 0 leaves the choice to torch."""
     dtype: str = "float32"
-    """Floating-point type of the weights during the run: float32 or bfloat16."""
+    """Type in which models compute: float32 or bfloat16; all but PPO update float32 weights."""
     device: str = "auto"
     """auto takes a GPU where there is one; cpu and cuda insist."""
     checkpoint_every: int = bounded(50, low=1)
@@ -130,7 +130,9 @@ class PretrainConfig(RunConfig):
     max_tokens: int = bounded(256, low=16)
     """Longer dialogues lose their oldest exchanges, and are counted."""
     tokens_per_microbatch: int = bounded(1024, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=3e-3, adam_epsilon=1e-8)
     )
@@ -151,7 +153,9 @@ class SFTConfig(RunConfig):
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges, and are counted."""
     tokens_per_microbatch: int = bounded(16384, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-5))
     """Optimizer and schedule."""
 
@@ -180,7 +184,9 @@ class RewardModelConfig(RunConfig):
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges; pairs that become identical are skipped, counted."""
     tokens_per_microbatch: int = bounded(16384, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimizer and schedule."""
 

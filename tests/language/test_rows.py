@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from language.rows import TokenRow, batches_by_length, pad_rows
+from language.rows import RowBatch, TokenRow, batches_by_length, pad_rows, rows_of
 
 
 def test_rows_are_padded_on_the_right_with_masks_from_their_lengths() -> None:
@@ -27,6 +27,16 @@ def test_a_row_may_lack_a_response_but_not_a_prompt() -> None:
         pad_rows([TokenRow((), (5,))], pad_id=0)
     with pytest.raises(ValueError, match="at least one row"):
         pad_rows([], pad_id=0)
+
+
+def test_rows_come_back_from_their_batch_whatever_padded_them() -> None:
+    rows = [TokenRow((5, 6), (7, 2)), TokenRow((8,), (2,)), TokenRow((9, 2, 5), ())]
+
+    right = pad_rows(rows, pad_id=2)
+    left = RowBatch(*(part.flip(1) for part in pad_rows([TokenRow((2,), (8,))] * 2, pad_id=2)))
+
+    assert rows_of(right) == rows
+    assert rows_of(left) == [TokenRow((2,), (8,))] * 2
 
 
 def test_batches_hold_like_lengths_and_every_index_once() -> None:

@@ -26,7 +26,7 @@ from records.rundirs import RunDirectory
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair, encode_pairs
 from rewardmodels.scoring import TokenizerMismatchError
-from rewardmodels.training import pair_losses, plan_batches, split_by_tokens, train
+from rewardmodels.training import pair_losses, plan_batches, train
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer, write_tiny_policy
 from tests.rewardmodels.toys import (
     LEARNING,
@@ -97,7 +97,7 @@ def gradients(
     model = create_scalar_model(folder, seed=0)
     num_pairs = sum(len(group) for group in groups)
     for group in groups:
-        losses = pair_losses(*pair_scores(model, group, pad_id=3), group, config)
+        losses = pair_losses(*pair_scores(model, group), group, config)
         torch.autograd.backward(losses.sum() / num_pairs)
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -232,6 +232,35 @@ def test_a_run_in_micro_batches_equals_one_without(inputs: dict[str, Path], tmp_
         torch.testing.assert_close(weights(split)[name], tensor, atol=1e-5, rtol=0.0)
 
 
+def test_layers_computed_again_in_the_backward_pass_change_nothing(
+    inputs: dict[str, Path], finished: RunDirectory, tmp_path: Path
+) -> None:
+    again = run(tmp_path / "again", replace(CONFIG, checkpoint_activations=True), inputs)
+    for name, tensor in weights(finished).items():
+        torch.testing.assert_close(weights(again)[name], tensor, atol=1e-5, rtol=0.0)
+
+
+def test_bfloat16_learns_too_and_resumes_bit_for_bit(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, dtype="bfloat16")
+    whole = run(tmp_path / "whole", config, inputs)
+    assert summary_of(whole)["accuracy"]["overall"]["low"] > 0.6
+    assert {tensor.dtype for tensor in weights(whole).values()} == {torch.bfloat16}
+
+    class PowerCut(RunContext):
+        def log(self, step: int, **metrics: float | str | None) -> None:
+            super().log(step, **metrics)
+            if step == 5:
+                raise ConnectionAbortedError("no checkpoint of step 5 is left behind")
+
+    directory, spec = create_run(tmp_path / "run", config, inputs)
+    with pytest.raises(ConnectionAbortedError):
+        train(directory, spec, PowerCut(directory, config))
+    train(directory, spec, context_for(directory, spec))
+    assert_same(directory, whole)
+
+
 def test_the_losses_of_pairs_carry_the_margins_of_the_table() -> None:
     pairs = toy_pairs(1, rating=Rating.SIGNIFICANTLY_BETTER)
     config = replace(CONFIG, margin_table=MarginTable.LARGE)
@@ -244,16 +273,6 @@ def test_the_safety_loss_is_added_with_its_weight() -> None:
     config = replace(CONFIG, safety_loss_weight=0.5)
     losses = pair_losses(torch.tensor([0.0]), torch.tensor([0.0]), pairs, config)
     assert losses.item() == pytest.approx(2 * math.log(2))  # ln 2 + 0.5 · (ln 2 + ln 2)
-
-
-def test_a_step_stays_within_its_tokens_and_holds_every_pair() -> None:
-    pairs = toy_pairs(30)
-    groups = split_by_tokens(pairs, tokens=200)
-    assert sorted(map(id, (p for group in groups for p in group))) == sorted(map(id, pairs))
-    assert len(groups) > 1
-    for group in groups:
-        assert len(group) * max(pair.num_tokens for pair in group) <= 200
-    assert [len(group) for group in split_by_tokens(pairs, tokens=16)] == [1] * 30
 
 
 @pytest.mark.parametrize(
