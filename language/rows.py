@@ -74,25 +74,13 @@ def rows_of(batch: RowBatch) -> list[TokenRow]:
     return rows
 
 
-def batches_by_length(
-    lengths: Sequence[int], *, rows_per_batch: int, generator: torch.Generator | None = None
-) -> list[list[int]]:
-    """Return indices of `lengths` in batches of like length, so that little is padded.
-
-    Without `generator` batches go from short to long. With it, their order and the order of rows
-    of equal length are random.
+def batches_by_length(lengths: Sequence[int], *, rows_per_batch: int) -> list[list[int]]:
+    """Return indices of `lengths` in batches of like length, from short to long.
 
     Raises:
         ValueError: `rows_per_batch` is below one.
     """
     if rows_per_batch < 1:
         raise ValueError(f"rows_per_batch: {rows_per_batch} must be at least 1")
-    indices = list(range(len(lengths)))
-    if generator is not None:
-        indices = torch.randperm(len(lengths), generator=generator).tolist()
-    indices.sort(key=lambda index: lengths[index])
-    batches = [indices[i : i + rows_per_batch] for i in range(0, len(indices), rows_per_batch)]
-    if generator is None:
-        return batches
-    order = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[index] for index in order]
+    indices = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    return [indices[i : i + rows_per_batch] for i in range(0, len(indices), rows_per_batch)]

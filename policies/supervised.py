@@ -123,6 +123,7 @@ def train_on_rows(
                 step,
                 total_steps=total_steps,
                 loss=mean_loss,
+                tokens=tokens,
                 response_tokens=num_tokens,
                 grad_norm=grad_norm,
                 learning_rate=learning_rate,

@@ -26,7 +26,6 @@ from language.models import save_model
 from language.optimizers import create_optimizer, create_schedule
 from language.packing import split_by_tokens
 from language.precision import MixedWeights, enable_activation_checkpointing_
-from language.rows import batches_by_length
 from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model
 from language.tokenizers import load_tokenizer, tokenizer_digest
@@ -79,7 +78,7 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     if not train_pairs.pairs:
         skipped = dict(selection.skipped + train_pairs.skipped)
         raise ValueError(f"snapshot: no {config.axis} pair is left to train on; skipped {skipped}")
-    batches = plan_batches(train_pairs.pairs, config, context.generator)
+    batches = plan_batches(len(train_pairs.pairs), config, context.generator)
 
     # Where an earlier attempt stopped.
     optimizer = create_optimizer(model, config.optimizer)
@@ -101,7 +100,9 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
 
         # Gradient: the sum over this process's pairs, divided by the pairs of the whole step.
         totals = StepTotals(context.device)
-        own_pairs = [train_pairs.pairs[i] for i in shard(batch, context.rank, context.world_size)]
+        # Sorted by length before they are dealt out, so that every process gets as much to do.
+        step_pairs = sorted((train_pairs.pairs[i] for i in batch), key=lambda p: -p.num_tokens)
+        own_pairs = shard(step_pairs, context.rank, context.world_size)
         lengths = [pair.num_tokens for pair in own_pairs]
         for group in split_by_tokens(lengths, tokens=config.tokens_per_microbatch):
             pairs = [own_pairs[i] for i in group]
@@ -164,20 +165,18 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
 
 
 def plan_batches(
-    pairs: Sequence[Pair], config: RewardModelConfig, generator: torch.Generator
+    num_pairs: int, config: RewardModelConfig, generator: torch.Generator
 ) -> list[list[int]]:
-    """Return the indices of the pairs of every step: batches of like length, shuffled each epoch.
+    """Return the indices of the pairs of every step: all pairs once an epoch, in random order.
 
     A fraction of an epoch is that fraction of its batches, at least one.
     """
-    lengths = [pair.num_tokens for pair in pairs]
-    steps_per_epoch = math.ceil(len(pairs) / config.pairs_per_batch)
-    total_steps = max(1, round(config.num_epochs * steps_per_epoch))
+    size = config.pairs_per_batch
+    total_steps = max(1, round(config.num_epochs * math.ceil(num_pairs / size)))
     batches: list[list[int]] = []
     while len(batches) < total_steps:
-        batches += batches_by_length(
-            lengths, rows_per_batch=config.pairs_per_batch, generator=generator
-        )
+        order = torch.randperm(num_pairs, generator=generator).tolist()
+        batches += [order[start : start + size] for start in range(0, num_pairs, size)]
     return batches[:total_steps]
 
 

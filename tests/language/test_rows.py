@@ -1,7 +1,6 @@
 """Rows padded into batches."""
 
 import pytest
-import torch
 
 from language.rows import RowBatch, TokenRow, batches_by_length, pad_rows, rows_of
 
@@ -43,19 +42,6 @@ def test_batches_hold_like_lengths_and_every_index_once() -> None:
     batches = batches_by_length([30, 1, 29, 2, 3], rows_per_batch=2)
 
     assert batches == [[1, 3], [4, 2], [0]]
-
-
-def test_a_generator_shuffles_batches_and_equal_rows_but_keeps_lengths_together() -> None:
-    lengths = [1] * 6 + [9] * 6
-
-    def batches(seed: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(seed)
-        return batches_by_length(lengths, rows_per_batch=3, generator=generator)
-
-    assert batches(1) == batches(1)
-    assert batches(1) != batches(2)
-    assert sorted(i for batch in batches(1) for i in batch) == list(range(12))
-    assert all(len({lengths[i] for i in batch}) == 1 for batch in batches(1))
 
 
 def test_a_batch_of_no_rows_is_refused() -> None:
