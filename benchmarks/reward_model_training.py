@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "nano": Setting(160, "float32", "float32"),
-    "small": Setting(64, "bfloat16", "autocast"),
+    "small": Setting(48, "bfloat16", "autocast"),
 }
 
 

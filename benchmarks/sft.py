@@ -37,8 +37,8 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "nano": Setting(192, "float32", "float32"),
-    "small": Setting(80, "bfloat16", "autocast"),
+    "nano": Setting(96, "float32", "float32"),
+    "small": Setting(48, "bfloat16", "autocast"),
 }
 
 

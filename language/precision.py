@@ -15,7 +15,7 @@ class MixedWeights(Generic[Model]):
 
     With float32 they are one. Otherwise each gradient of the running model is added to the float32
     one as soon as it is there, so that sums over micro-batches and processes lose no bits, and
-    updates too small for bfloat16 are not lost either.
+    updates too small for bfloat16 are not lost either. Frozen weights exist once, in `dtype`.
 
     Attributes:
         master: Holds float32 weights and gradients: for the optimizer and for checkpoints.
@@ -31,8 +31,9 @@ class MixedWeights(Generic[Model]):
         if self.working is self.master:
             return
         with torch.no_grad():
-            working: list[Tensor] = list(self.working.parameters())
-            torch._foreach_copy_(working, list(self.master.parameters()))
+            working: list[Tensor] = [p for p in self.working.parameters() if p.requires_grad]
+            master: list[Tensor] = [p for p in self.master.parameters() if p.requires_grad]
+            torch._foreach_copy_(working, master)
 
 
 def enable_activation_checkpointing_(model: PreTrainedModel) -> None:
@@ -54,6 +55,8 @@ def _copy_in(master: Model, dtype: torch.dtype) -> Model:
     for parameter, target in zip(working.parameters(), master.parameters(), strict=True):
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_HandOver(target))
+        else:
+            target.data = parameter.data
     return working
 
 

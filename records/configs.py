@@ -187,6 +187,10 @@ class RewardModelConfig(RunConfig):
     """Tokens in one forward pass; bounds memory and changes no result."""
     checkpoint_activations: bool = False
     """Keep only each layer's input for the backward pass: less memory, a third more work."""
+    lora_rank: int = bounded(0, low=0, high=1024)
+    """Rank of the adapters that are trained in place of all weights, and merged; 0 for none."""
+    lora_alpha: int = bounded(32, low=1)
+    """Adapters are scaled by this over their rank."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimizer and schedule."""
 

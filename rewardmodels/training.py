@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from language.adapters import add_adapters_, merge_adapters_
 from language.checkpoints import (
     combine,
     latest_checkpoint,
@@ -63,6 +64,8 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
         shared_digest({"policy": tokenizer_digest(tokenizer), "previous": previous_digest})
     # Trained in float32; run in the type that the config names.
     model = create_scalar_model(inputs["policy"], seed=config.seed, device=context.device)
+    if config.lora_rank:
+        add_adapters_(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
     weights = MixedWeights(model, context.dtype)
     if config.checkpoint_activations:
         enable_activation_checkpointing_(weights.working)
@@ -152,6 +155,8 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
         if must_stop:
             raise RunStopped
 
+    if config.lora_rank:
+        merge_adapters_(weights.working)
     summary = report_on(
         weights.working, test_pairs.pairs, config=config, previous=inputs.get("previous")
     )

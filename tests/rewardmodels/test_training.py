@@ -240,6 +240,30 @@ def test_layers_computed_again_in_the_backward_pass_change_nothing(
         torch.testing.assert_close(weights(again)[name], tensor, atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_learn_and_leave_a_plain_model_with_its_head(
+    inputs: dict[str, Path], tmp_path: Path, dtype: str
+) -> None:
+    optimizer = replace(LEARNING, learning_rate=3e-2)
+    config = replace(CONFIG, lora_rank=4, dtype=dtype, optimizer=optimizer, num_epochs=2.0)
+    directory = run(tmp_path / "run", config, inputs)
+    assert summary_of(directory)["accuracy"]["overall"]["low"] > 0.6
+    before = create_scalar_model(inputs["policy"], seed=CONFIG.seed).state_dict()
+    after = weights(directory)
+    assert after.keys() == before.keys()
+    assert torch.equal(after["model.embed_tokens.weight"].float(), _rounded(before, dtype))
+    assert not torch.equal(after["score.weight"].float(), before["score.weight"])
+    change = after["model.layers.0.mlp.up_proj.weight"].float()
+    change = change - before["model.layers.0.mlp.up_proj.weight"]
+    assert change.abs().max() > 1e-3
+    if dtype == "float32":
+        assert torch.linalg.matrix_rank(change, rtol=1e-3) == 4
+
+
+def _rounded(state: dict[str, torch.Tensor], dtype: str) -> torch.Tensor:
+    return state["model.embed_tokens.weight"].to(getattr(torch, dtype)).float()
+
+
 def test_bfloat16_learns_too_and_resumes_bit_for_bit(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
