@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.frame import Result, report
 
-NAMES = ("reward_model_training", "sft", "best_of_k", "annotator_loop")
+NAMES = ("reward_model_training", "sft", "packed_attention", "best_of_k", "annotator_loop")
 
 
 def main(names: list[str]) -> int:

@@ -80,6 +80,7 @@ def packed_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output
+    assert not kwargs.get("dropout"), "packed attention has no dropout; see disable_dropout_"
     copies = query.shape[1] // key.shape[1]
     if copies > 1:
         key, value = key.repeat_interleave(copies, 1), value.repeat_interleave(copies, 1)

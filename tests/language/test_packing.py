@@ -1,17 +1,19 @@
 """Packed rows: laid out as said, and computed as if each row stood alone."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
-from language.packed_attention import ATTENTION, Crossing, Run
+from language.models import save_model
+from language.packed_attention import ATTENTION, Crossing, Run, with_block_mask
 from language.packing import PackedRows, pack_rows, packed_hidden, packed_length, split_by_tokens
 from language.precision import enable_activation_checkpointing_
 from language.rows import TokenRow
-from tests.models import tiny_policy
+from tests.models import tiny_policy, tiny_tokenizer
 
 EOS = 2
 PROMPT = (1, *range(20, 33))  # 14 tokens: long enough to be shared
@@ -142,6 +144,14 @@ def test_key_heads_may_be_fewer_than_query_heads() -> None:
         torch.testing.assert_close(part, expected, atol=1e-5, rtol=0)
 
 
+def test_a_model_that_has_packed_is_saved_as_any_other(tmp_path: Path) -> None:
+    model = tiny_policy()
+    packed_hidden(model.model, pack_rows(ROWS))
+    save_model(model, tiny_tokenizer(), tmp_path / "policy")
+
+    assert ATTENTION not in (tmp_path / "policy" / "config.json").read_text()
+
+
 def test_a_model_that_has_packed_computes_padded_batches_as_before() -> None:
     model = tiny_policy()
     ids = torch.tensor([[2, 2, 1, 20, 30], [1, 20, 30, 40, 50]])
@@ -152,6 +162,36 @@ def test_a_model_that_has_packed_computes_padded_batches_as_before() -> None:
 
     assert model.config._attn_implementation == ATTENTION
     assert torch.equal(model(input_ids=ids, attention_mask=mask).logits, before)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_the_gpus_blocks_follow_the_same_rule() -> None:
+    packed = pack_rows(ROWS)
+    in_blocks = packed._replace(layout=with_block_mask(packed.layout))
+    model = tiny_policy()
+
+    with torch.no_grad():  # FlexAttention has no backward pass on a CPU
+        hidden_TD = packed_hidden(model.model, in_blocks)
+        expected_TD = packed_hidden(model.model, packed)
+
+    torch.testing.assert_close(hidden_TD, expected_TD, atol=1e-5, rtol=0)
+
+
+@pytest.mark.gpu
+def test_a_gpu_computes_what_the_cpu_does_forwards_and_backwards() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    results = {}
+    for device in ("cpu", "cuda"):
+        model = tiny_policy(hidden_size=64).to(device)  # heads of 16, the least FlexAttention takes
+        packed = pack_rows(ROWS, device=device)
+        hidden_ND = packed_hidden(model.model, packed)[packed.row_N]
+        torch.autograd.backward(hidden_ND.square().sum())
+        grad = model.model.layers[0].self_attn.k_proj.weight.grad
+        assert grad is not None
+        results[device] = (hidden_ND.detach().cpu(), grad.cpu())
+    for on_gpu, on_cpu in zip(results["cuda"], results["cpu"], strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-3)
 
 
 def test_groups_add_up_to_the_bound_at_most() -> None:
