@@ -3,9 +3,9 @@
 import importlib
 import sys
 
-from benchmarks.frame import report
+from benchmarks.frame import Result, report
 
-NAMES = ("reward_model_training", "best_of_k", "annotator_loop")
+NAMES = ("reward_model_training", "sft", "packed_attention", "best_of_k", "annotator_loop")
 EXPERIMENTS = ("reward_model_parity", "margin_ablation")
 """Measure quality, not speed, and take long: they run where they are named."""
 
@@ -19,7 +19,9 @@ def main(names: list[str]) -> int:
         return 2
     for name in names or NAMES:
         print(f"Running {name}", file=sys.stderr, flush=True)
-        report(importlib.import_module(f"benchmarks.{name}").run())
+        results = importlib.import_module(f"benchmarks.{name}").run()
+        for result in [results] if isinstance(results, Result) else results:
+            report(result)
     return 0
 
 

@@ -20,7 +20,7 @@ from benchmarks.rewardruns import HeldOutScores, score_held_out, train_in
 from benchmarks.texts import Texts, make_policy
 from language.models import save_model
 from language.scalars import create_scalar_model
-from language.tokenizers import load_tokenizer, pad_id_of
+from language.tokenizers import load_tokenizer
 from records.configs import MarginTable, OptimizerConfig, RewardModelConfig
 from records.exports import export_for_trl
 from records.hh_rlhf import import_hh_rlhf
@@ -143,7 +143,7 @@ def _one_seed(
     # The same sixteen pairs, under the same made-up margins, before any training.
     fixed = encode_pairs(tokenizer, test[:NUM_FIXED], max_tokens=MAX_TOKENS).pairs
     with torch.no_grad():
-        scores = pair_scores(start, fixed, pad_id=pad_id_of(tokenizer))
+        scores = pair_scores(start, fixed)
         margins = torch.tensor([(1.0, 0.5, 0.0)[i % 3] for i in range(NUM_FIXED)])
         loss = ranking_loss(*scores, margins).mean().item()
     assert not margins_of([p.rating for p in test], config.margins).any(), "hh-rlhf has no ratings"

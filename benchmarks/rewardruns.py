@@ -8,7 +8,7 @@ import torch
 
 from language.runs import RunContext, seed_everything
 from language.scalars import load_scalar_model
-from language.tokenizers import load_tokenizer, pad_id_of
+from language.tokenizers import load_tokenizer
 from records.configs import RewardModelConfig, RunKind
 from records.preferences import Preference
 from records.rundirs import RunDirectory, RunInput, RunSpec
@@ -43,7 +43,5 @@ def score_held_out(
     encoded = encode_pairs(tokenizer, preferences, max_tokens=max_tokens)
     assert len(encoded.pairs) == len(preferences), f"left out: {dict(encoded.skipped)}"
     model = load_scalar_model(reward_model, device=torch.device("cpu"))
-    chosen, rejected = score_pairs(
-        model, encoded.pairs, pad_id=pad_id_of(tokenizer), tokens_per_microbatch=4096
-    )
+    chosen, rejected = score_pairs(model, encoded.pairs, tokens_per_microbatch=4096)
     return HeldOutScores(chosen.tolist(), rejected.tolist())

@@ -112,7 +112,7 @@ class RunConfig(Config):
     num_threads: int = bounded(0, low=0, high=256)
     """CPU threads torch may use; 0 leaves the choice to torch."""
     dtype: str = "float32"
-    """Floating-point type of the weights during the run: float32 or bfloat16."""
+    """Type in which models compute: float32 or bfloat16; all but PPO update float32 weights."""
     device: str = "auto"
     """auto takes a GPU where there is one; cpu and cuda insist."""
     checkpoint_every: int = bounded(50, low=1)
@@ -139,7 +139,9 @@ class PretrainConfig(RunConfig):
     max_tokens: int = bounded(256, low=16)
     """Longer dialogues lose their oldest exchanges, and are counted."""
     tokens_per_microbatch: int = bounded(1024, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=3e-3, adam_epsilon=1e-8)
     )
@@ -160,7 +162,9 @@ class SFTConfig(RunConfig):
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges, and are counted."""
     tokens_per_microbatch: int = bounded(16384, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-5))
     """Optimizer and schedule."""
 
@@ -224,7 +228,13 @@ class RewardModelConfig(RunConfig):
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges; pairs that become identical are skipped, counted."""
     tokens_per_microbatch: int = bounded(16384, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
+    lora_rank: int = bounded(0, low=0, high=1024)
+    """Rank of the adapters that are trained in place of all weights, and merged; 0 for none."""
+    lora_alpha: int = bounded(32, low=1)
+    """Adapters are scaled by this over their rank."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimizer and schedule."""
 

@@ -69,7 +69,7 @@ def length_bias(pairs: Sequence[ScoredPair]) -> LengthBias:
 
 @torch.inference_mode()
 def position_bias(
-    model: LlamaForSequenceClassification, pairs: Sequence[Pair], *, pad_id: int
+    model: LlamaForSequenceClassification, pairs: Sequence[Pair]
 ) -> PositionBias | None:
     """Return how scores change when the two responses of a pair swap places; None without pairs.
 
@@ -79,8 +79,8 @@ def position_bias(
     if not pairs:
         return None
     swapped = [Pair(pair.rejected, pair.chosen, *pair[2:]) for pair in pairs]
-    chosen_first_N, rejected_second_N = _scores(model, pairs, pad_id)
-    rejected_first_N, chosen_second_N = _scores(model, swapped, pad_id)
+    chosen_first_N, rejected_second_N = _scores(model, pairs)
+    rejected_first_N, chosen_second_N = _scores(model, swapped)
     return summarise_positions(
         (chosen_first_N, rejected_second_N), (chosen_second_N, rejected_first_N)
     )
@@ -111,12 +111,10 @@ def _num_right(pairs: Sequence[ScoredPair]) -> float:
     )
 
 
-def _scores(
-    model: LlamaForSequenceClassification, pairs: Sequence[Pair], pad_id: int
-) -> tuple[Tensor, Tensor]:
+def _scores(model: LlamaForSequenceClassification, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Return the scores of first and second responses, a few pairs at a time."""
     parts = [
-        pair_scores(model, pairs[start : start + _PAIRS_AT_ONCE], pad_id=pad_id)
+        pair_scores(model, pairs[start : start + _PAIRS_AT_ONCE])
         for start in range(0, len(pairs), _PAIRS_AT_ONCE)
     ]
     firsts, seconds = zip(*parts, strict=True)

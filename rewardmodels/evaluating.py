@@ -14,7 +14,7 @@ from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from language.runs import RunContext, RunStopped
 from language.scalars import load_scalar_model
-from language.tokenizers import load_tokenizer, pad_id_of, tokenizer_digest
+from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.configs import RewardEvaluationConfig
 from records.files import folder_written_atomically, write_json_atomically
 from records.preferences import Preference
@@ -69,9 +69,9 @@ def evaluate(run_directory: RunDirectory, spec: RunSpec, context: RunContext) ->
         model = load_scalar_model(path, dtype=context.dtype, device=context.device)
         if role == "reward_model":
             encoded = _encode(model, tokenizer, held_out, config)
-        scores[role] = _scores(model, encoded, pad_id_of(tokenizer), config)
+        scores[role] = _scores(model, encoded, config)
         if role == "reward_model":
-            positions = _position_biases(model, encoded, held_out, pad_id_of(tokenizer), config)
+            positions = _position_biases(model, encoded, held_out, config)
         del model
         if context.stop_requested:
             raise RunStopped
@@ -162,11 +162,10 @@ def _encode(
 def _scores(
     model: LlamaForSequenceClassification,
     encoded: EncodedPairs,
-    pad_id: int,
     config: RewardEvaluationConfig,
 ) -> list[tuple[float, float]]:
     chosen_N, rejected_N = score_pairs(
-        model, encoded.pairs, pad_id=pad_id, tokens_per_microbatch=config.tokens_per_microbatch
+        model, encoded.pairs, tokens_per_microbatch=config.tokens_per_microbatch
     )
     if not (chosen_N.isfinite().all() and rejected_N.isfinite().all()):
         raise ValueError("a score is NaN or infinite: the model has diverged")
@@ -177,7 +176,6 @@ def _position_biases(
     model: LlamaForSequenceClassification,
     encoded: EncodedPairs,
     held_out: HeldOut,
-    pad_id: int,
     config: RewardEvaluationConfig,
 ) -> dict[str, Any]:
     axes = [held_out.preferences[index].axis.value for index in encoded.kept]
@@ -185,7 +183,7 @@ def _position_biases(
     for axis in set(axes):
         own = [pair for pair, name in zip(encoded.pairs, axes, strict=True) if name == axis]
         own = own[: config.num_position_pairs]
-        found[axis] = as_json(position_bias(model, own, pad_id=pad_id))
+        found[axis] = as_json(position_bias(model, own))
     return found
 
 

@@ -61,9 +61,9 @@ def test_a_model_that_reads_responses_apart_has_no_position_bias(tmp_path: Path)
         Pair(TokenRow((1, 40, 41), (50 + i, 2)), TokenRow((1, 40, 41), (60, 61 + i, 2)), None, None)
         for i in range(10)
     ]
-    bias = position_bias(model, pairs, pad_id=3)
+    bias = position_bias(model, pairs)
     assert bias is not None
     assert bias.num_pairs == 10
     assert bias.max_difference < 1e-5
     assert bias.first_preferred.value == 0.5
-    assert position_bias(model, [], pad_id=3) is None
+    assert position_bias(model, []) is None

@@ -10,7 +10,7 @@ from language.chat import encode_prompt, encode_response
 from language.models import save_model
 from language.rows import TokenRow
 from language.scalars import create_scalar_model, load_scalar_model
-from language.tokenizers import load_tokenizer, pad_id_of
+from language.tokenizers import load_tokenizer
 from records.configs import RewardModelConfig
 from rewardmodels.scoring import score_rows
 from rewardmodels.training import train
@@ -63,7 +63,7 @@ def test_transformers_gives_the_same_scores_with_right_padding(reward_model: Pat
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=mask).logits
     assert logits.shape == (12, 1)
-    ours = score_rows(load_scalar_model(reward_model), rows(), pad_id=PAD, rows_per_batch=12)
+    ours = score_rows(load_scalar_model(reward_model), rows(), rows_per_batch=12)
     torch.testing.assert_close(logits[:, 0].float(), ours, atol=1e-5, rtol=0.0)
 
 
@@ -87,9 +87,9 @@ def test_where_padding_is_the_end_token_transformers_reads_one_token_too_early(
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=mask).logits[:, 0].float()
     model = load_scalar_model(reward_model)
-    ours = score_rows(model, rows(), pad_id=EOS, rows_per_batch=12)
+    ours = score_rows(model, rows(), rows_per_batch=12)
     cut = [TokenRow(row.prompt_ids, row.response_ids[:-1]) for row in rows()]
-    without_end = score_rows(model, cut, pad_id=EOS, rows_per_batch=12)
+    without_end = score_rows(model, cut, rows_per_batch=12)
     torch.testing.assert_close(logits, without_end, atol=1e-5, rtol=0.0)
     assert (logits - ours).abs().min() > 1e-4
 
@@ -113,10 +113,7 @@ def test_a_hugging_face_reward_model_loads_here(tmp_path: Path) -> None:
     ids, mask = padded(rows(), PAD)
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=mask).logits[:, 0]
-    tokenizer = load_tokenizer(tmp_path)
-    scores = score_rows(
-        load_scalar_model(tmp_path), rows(), pad_id=pad_id_of(tokenizer), rows_per_batch=5
-    )
+    scores = score_rows(load_scalar_model(tmp_path), rows(), rows_per_batch=5)
     torch.testing.assert_close(scores, logits, atol=1e-5, rtol=0.0)
 
 
