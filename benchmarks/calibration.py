@@ -28,17 +28,23 @@ def fastest_seconds(work: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def calibrate() -> dict[str, float]:
-    """Return `gflops` (float32, two 1024² matrices) and `gigabytes_per_second` (a sum)."""
+    """Return rates of products of 1024² matrices, by type (`gflops` is float32's), and of a sum."""
     torch.set_num_threads(1)
-    left, right = torch.randn(_SIZE, _SIZE), torch.randn(_SIZE, _SIZE)
     vector = torch.ones(_NUM_BYTES // 4)
-    matmul_seconds = fastest_seconds(lambda: left @ right)
     sum_seconds = fastest_seconds(vector.sum)
+    rates = {dtype: _gflops(dtype) for dtype in (torch.float32, torch.bfloat16)}
     return {
-        "gflops": round(2 * _SIZE**3 / matmul_seconds / 1e9, 1),
+        "gflops": rates[torch.float32],
+        "gflops_float32": rates[torch.float32],
+        "gflops_bfloat16": rates[torch.bfloat16],
         "gigabytes_per_second": round(_NUM_BYTES / sum_seconds / 1e9, 1),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def _gflops(dtype: torch.dtype) -> float:
+    left, right = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
+    return round(2 * _SIZE**3 / fastest_seconds(lambda: left @ right) / 1e9, 1)
 
 
 if __name__ == "__main__":

@@ -1,92 +1,141 @@
-"""Reward-model training: pairs per CPU second against TRL's RewardTrainer, float32, one thread."""
+"""Reward-model training: pairs per CPU second against TRL's RewardTrainer, one thread, two sizes.
+
+TRL runs as it comes, and tuned by hand: without checkpointing, in batches of like length, and in
+the type that is quicker for it at this size. The result's peer is the tuned one.
+"""
 
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
 from benchmarks.frame import Result, peer_python, run_child
-from benchmarks.texts import llama_shape, load_pairs, make_policy
+from benchmarks.texts import Texts, llama_shape, load_pairs, make_policy
 from language.chat import encode_prompt, encode_response
 from records.configs import MarginTable, RewardModelConfig, RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from records.snapshots import write_snapshot
 
 TRL = ["torch==2.13.0", "transformers==5.23.0", "trl==1.16.0", "datasets", "accelerate", "peft"]
-NUM_PAIRS, PAIRS_PER_BATCH, MAX_TOKENS = 256, 8, 1024
+PAIRS_PER_BATCH, MAX_TOKENS = 8, 1024
 HERE = Path(__file__).parent
 
 
-def run() -> Result:
-    """Train both on the same pairs, model shape and batch size."""
+class Setting(NamedTuple):
+    """How a size is trained."""
+
+    num_pairs: int
+    dtype: str
+    """Ours: the type that the layers compute in."""
+    tuned_mode: str
+    """TRL's quicker mode at this size."""
+
+
+SETTINGS = {
+    "nano": Setting(160, "float32", "float32"),
+    "small": Setting(48, "bfloat16", "autocast"),
+}
+
+
+def run() -> Iterator[Result]:
+    """Train both on the same pairs, model shape and batch size; yield a result for each size."""
+    for size, setting in SETTINGS.items():
+        yield _compare(size, setting)
+
+
+def _compare(size: str, setting: Setting) -> Result:
     before = calibrate()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        texts = load_pairs(NUM_PAIRS)
-        tokenizer = make_policy(folder / "policy", "nano", texts)
-        everything = {p.dialogue_id: "train" for p in texts.preferences}
-        write_snapshot(folder / "snapshot", texts.preferences, selection={}, splits=everything)
-        axes = {p.axis for p in texts.preferences}
-        config = RewardModelConfig(
-            num_threads=1,
-            pairs_per_batch=PAIRS_PER_BATCH,
-            max_tokens=MAX_TOKENS,
-            margin_table=MarginTable.NONE,
-            other_axis_share=0.4 if len(axes) > 1 else 0.0,
-            checkpoint_every=10_000,
-        )
-        inputs = {role: RunInput(folder / role, "") for role in ("policy", "snapshot")}
-        spec = RunSpec(
-            kind=RunKind.REWARD_MODEL, config=config, inputs=inputs, code_commit="benchmark"
-        )
-        run_directory = RunDirectory.create(folder / "run", spec)
-        with (folder / "pairs.jsonl").open("w") as file:
-            num_tokens = 0
-            for p in texts.preferences:
-                prompt = tokenizer.decode(encode_prompt(tokenizer, p.prompt))
-                row = {"chosen": f"{prompt} {p.chosen}", "rejected": f"{prompt} {p.rejected}"}
-                file.write(json.dumps(row) + "\n")
-                num_tokens += 2 * len(encode_prompt(tokenizer, p.prompt))
-                num_tokens += len(encode_response(tokenizer, p.chosen))
-                num_tokens += len(encode_response(tokenizer, p.rejected))
-        ours = run_child(
-            sys.executable,
-            HERE / "ours" / "reward_model.py",
-            str(run_directory.root),
-            str(PAIRS_PER_BATCH),
-        )
-        peer = run_child(
-            peer_python("trl", TRL),
-            HERE / "peers" / "trl_reward.py",
-            *("--pairs", str(folder / "pairs.jsonl")),
-            *("--tokenizer", str(folder / "policy")),
-            *("--shape", json.dumps(llama_shape(folder / "policy"))),
-            *("--pairs-per-batch", str(PAIRS_PER_BATCH)),
-            *("--max-tokens", str(MAX_TOKENS)),
-        )
+        texts = load_pairs(setting.num_pairs)
+        tokenizer = make_policy(folder / "policy", size, texts)
+        num_real, num_computed = _write_pairs(folder / "pairs.jsonl", texts, tokenizer)
+        ours = _train(folder, texts, setting)
+        peers = {
+            mode: run_child(
+                peer_python("trl", TRL),
+                HERE / "peers" / "trl_reward.py",
+                *("--pairs", str(folder / "pairs.jsonl")),
+                *("--tokenizer", str(folder / "policy")),
+                *("--shape", json.dumps(llama_shape(folder / "policy"))),
+                *("--pairs-per-batch", str(PAIRS_PER_BATCH)),
+                *("--max-tokens", str(MAX_TOKENS)),
+                *("--mode", mode),
+            )
+            for mode in ("default", setting.tuned_mode)
+        }
         shape = json.loads((folder / "policy" / "config.json").read_text())
-    tokens_per_pair = num_tokens / len(texts.preferences)
     rate = ours["pairs_per_cpu_second"]
-    flops = 6 * matmul_parameters(shape) * tokens_per_pair * rate
+    rates = {mode: peer["pairs_per_cpu_second"] for mode, peer in peers.items()}
+    flops = 6 * matmul_parameters(shape) * num_computed / len(texts.preferences) * rate
+    after = calibrate()
+    floor = min(before[f"gflops_{setting.dtype}"], after[f"gflops_{setting.dtype}"])
     return Result(
         name="reward_model_training",
         unit="pairs per CPU second",
         ours=round(rate, 2),
-        peer=round(peer["pairs_per_cpu_second"], 2),
-        peer_version=f"TRL {peer['version']} RewardTrainer, float32, its default sampler",
-        floor_share=round(flops / (before["gflops"] * 1e9), 3),
-        calibration={"before": before, "after": calibrate()},
+        peer=round(rates[setting.tuned_mode], 2),
+        peer_version=f"TRL {peers['default']['version']} RewardTrainer, tuned",
+        floor_share=round(flops / (floor * 1e9), 3),
+        calibration={"before": before, "after": after},
         details={
-            "model": "nano",
+            "model": size,
+            "dtype": setting.dtype,
+            "peer_mode": setting.tuned_mode,
+            "peer_default": round(rates["default"], 2),
+            "ratio_to_default": round(rate / rates["default"], 2),
             "source": texts.source,
             "pairs": len(texts.preferences),
-            "tokens_per_pair": round(tokens_per_pair, 1),
-            "floor": "6 FLOP per matrix parameter and real token, over the matmul rate",
+            "tokens_per_pair": round(num_real / len(texts.preferences), 1),
+            "computed_tokens_per_pair": round(num_computed / len(texts.preferences), 1),
+            "tokens_per_cpu_second": round(rate * num_real / len(texts.preferences), 1),
+            "floor": "6 FLOP per matrix parameter and token, prompts once, over the matmul rate",
             "peak_megabytes": round(ours["peak_megabytes"]),
-            "peer_peak_megabytes": round(peer["peak_megabytes"]),
+            "peer_peak_megabytes": {m: round(p["peak_megabytes"]) for m, p in peers.items()},
         },
     )
+
+
+def _write_pairs(path: Path, texts: Texts, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """Write the pairs for the peer; return the tokens of all rows, and with prompts but once."""
+    num_real = num_computed = 0
+    with path.open("w", encoding="utf-8") as file:
+        for preference in texts.preferences:
+            prompt_ids = encode_prompt(tokenizer, preference.prompt)
+            responses = {"chosen": preference.chosen, "rejected": preference.rejected}
+            prompt = tokenizer.decode(prompt_ids)
+            row = {side: f"{prompt} {text}" for side, text in responses.items()}
+            file.write(json.dumps(row) + "\n")
+            num_tokens = sum(len(encode_response(tokenizer, text)) for text in responses.values())
+            num_real += 2 * len(prompt_ids) + num_tokens
+            num_computed += len(prompt_ids) + num_tokens
+    return num_real, num_computed
+
+
+def _train(folder: Path, texts: Texts, setting: Setting) -> dict[str, Any]:
+    """Train ours on a run directory as a worker would write it; return its figures."""
+    everything = {p.dialogue_id: "train" for p in texts.preferences}
+    write_snapshot(folder / "snapshot", texts.preferences, selection={}, splits=everything)
+    axes = {p.axis for p in texts.preferences}
+    config = RewardModelConfig(
+        num_threads=1,
+        dtype=setting.dtype,
+        pairs_per_batch=PAIRS_PER_BATCH,
+        max_tokens=MAX_TOKENS,
+        margin_table=MarginTable.NONE,
+        other_axis_share=0.4 if len(axes) > 1 else 0.0,
+        checkpoint_every=10_000,
+    )
+    inputs = {role: RunInput(folder / role, "") for role in ("policy", "snapshot")}
+    spec = RunSpec(kind=RunKind.REWARD_MODEL, config=config, inputs=inputs, code_commit="benchmark")
+    run_directory = RunDirectory.create(folder / "run", spec)
+    script = HERE / "ours" / "training.py"
+    return run_child(sys.executable, script, str(run_directory.root))
 
 
 def matmul_parameters(shape: dict[str, int]) -> int:

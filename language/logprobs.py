@@ -3,14 +3,17 @@
 B rows, T tokens in a row, M response tokens of the whole batch, V vocabulary, D hidden.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaForCausalLM
 
-from language.rows import RowBatch
+from language.packing import PackedRows, pack_rows, packed_hidden
+from language.rows import RowBatch, TokenRow, rows_of
 
 _LOGITS_PER_CHUNK = 2**26
 """Logits held at once; more are recomputed in the backward pass instead of kept."""
@@ -46,37 +49,48 @@ def response_statistics(
         raise ValueError(f"temperature: {temperature} must be greater than 0")
     if bool(batch.response_mask_BT[:, 0].any()):
         raise ValueError("response_mask_BT: the first token has no tokens before it")
-    # Padding is on the right and attention is causal: no response position sees a pad.
-    hidden_BTD = model.model(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
-    mask_BT = batch.response_mask_BT[:, 1:]
-    hidden_MD = hidden_BTD[:, :-1][mask_BT]
-    ids_M = batch.ids_BT[:, 1:][mask_BT]
-    rows = max(1, _LOGITS_PER_CHUNK // model.config.vocab_size)
-    pairs = list(zip(hidden_MD.split(rows), ids_M.split(rows), strict=True))
-    parts = [_statistics(model, h, i, temperature, recompute=len(pairs) > 1) for h, i in pairs]
-    logprobs_M, entropies_M = (torch.cat(values) for values in zip(*parts, strict=True))
-    zeros_BT = torch.zeros(batch.ids_BT.shape, device=hidden_MD.device)
+    packed = pack_rows(rows_of(batch), device=batch.ids_BT.device)
+
+    def statistics(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
+        logits_MV = model.lm_head(hidden_MD).float() / temperature
+        logprobs_MV = logits_MV.log_softmax(dim=-1)
+        entropies_M = -(logprobs_MV.exp() * logprobs_MV).sum(dim=-1)
+        return logprobs_MV.gather(1, ids_M[:, None])[:, 0], entropies_M
+
+    logprobs_M, entropies_M = _in_chunks(model, packed, statistics)
+    zeros_BT = torch.zeros(batch.ids_BT.shape, device=logprobs_M.device)
     return ResponseStatistics(
         zeros_BT.masked_scatter(batch.response_mask_BT, logprobs_M),
         zeros_BT.masked_scatter(batch.response_mask_BT, entropies_M),
     )
 
 
-def _statistics(
-    model: LlamaForCausalLM,
-    hidden_MD: Tensor,
-    ids_M: Tensor,
-    temperature: float,
-    *,
-    recompute: bool,
-) -> tuple[Tensor, Tensor]:
-    def compute(hidden_MD: Tensor) -> tuple[Tensor, Tensor]:
-        logits_MV = model.lm_head(hidden_MD).float() / temperature
-        logprobs_MV = logits_MV.log_softmax(dim=-1)
-        entropies_M = -(logprobs_MV.exp() * logprobs_MV).sum(dim=-1)
-        return logprobs_MV.gather(1, ids_M[:, None])[:, 0], entropies_M
+def response_losses(model: LlamaForCausalLM, rows: Sequence[TokenRow]) -> Tensor:
+    """Return losses_M = -log π(x_t | x_<t) float32 of the response tokens, row after row."""
+    packed = pack_rows(rows, device=model.device)
 
-    if recompute and torch.is_grad_enabled():
-        values: tuple[Tensor, Tensor] = checkpoint(compute, hidden_MD, use_reentrant=False)
-        return values
-    return compute(hidden_MD)
+    def losses(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
+        logits_MV = model.lm_head(hidden_MD).float()
+        return (F.cross_entropy(logits_MV, ids_M, reduction="none"),)
+
+    return _in_chunks(model, packed, losses)[0]
+
+
+def _in_chunks(
+    model: LlamaForCausalLM,
+    packed: PackedRows,
+    compute: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+) -> list[Tensor]:
+    """Return what `compute` makes of the hidden states before the response tokens, and of these.
+
+    In chunks where their logits would be many; a chunk's are then recomputed in the backward pass.
+    """
+    hidden_MD = packed_hidden(model.model, packed)[packed.before_M]
+    ids_M = packed.ids_T[packed.response_M]
+    rows = max(1, _LOGITS_PER_CHUNK // model.config.vocab_size)
+    chunks = list(zip(hidden_MD.split(rows), ids_M.split(rows), strict=True))
+    if len(chunks) > 1 and torch.is_grad_enabled():
+        parts = [checkpoint(compute, *chunk, use_reentrant=False) for chunk in chunks]
+    else:
+        parts = [compute(*chunk) for chunk in chunks]
+    return [torch.cat(values) for values in zip(*parts, strict=True)]

@@ -59,25 +59,28 @@ def pad_rows(
     return RowBatch(ids_BT.to(device), attention_mask_BT.to(device), response_mask_BT.to(device))
 
 
-def batches_by_length(
-    lengths: Sequence[int], *, rows_per_batch: int, generator: torch.Generator | None = None
-) -> list[list[int]]:
-    """Return indices of `lengths` in batches of like length, so that little is padded.
+def rows_of(batch: RowBatch) -> list[TokenRow]:
+    """Return the rows of `batch` without their padding, on whichever side it is."""
+    rows = []
+    parts = (part.tolist() for part in batch)
+    for ids, is_real, is_response in zip(*parts, strict=True):
+        real = [
+            (token, response)
+            for token, keep, response in zip(ids, is_real, is_response, strict=True)
+            if keep
+        ]
+        prompt_ids = tuple(token for token, response in real if not response)
+        rows.append(TokenRow(prompt_ids, tuple(token for token, response in real if response)))
+    return rows
 
-    Without `generator` batches go from short to long. With it, their order and the order of rows
-    of equal length are random.
+
+def batches_by_length(lengths: Sequence[int], *, rows_per_batch: int) -> list[list[int]]:
+    """Return indices of `lengths` in batches of like length, from short to long.
 
     Raises:
         ValueError: `rows_per_batch` is below one.
     """
     if rows_per_batch < 1:
         raise ValueError(f"rows_per_batch: {rows_per_batch} must be at least 1")
-    indices = list(range(len(lengths)))
-    if generator is not None:
-        indices = torch.randperm(len(lengths), generator=generator).tolist()
-    indices.sort(key=lambda index: lengths[index])
-    batches = [indices[i : i + rows_per_batch] for i in range(0, len(indices), rows_per_batch)]
-    if generator is None:
-        return batches
-    order = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[index] for index in order]
+    indices = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    return [indices[i : i + rows_per_batch] for i in range(0, len(indices), rows_per_batch)]

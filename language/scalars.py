@@ -1,8 +1,9 @@
 """Scalar models: a Llama with one number per token, for rewards and values.
 
-B rows, T tokens in a row, D hidden.
+B rows, T tokens in a row, N tokens of all rows, D hidden.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from transformers import LlamaForSequenceClassification
 
 from language.models import load_llama, load_policy
+from language.packing import pack_rows, packed_hidden
+from language.rows import RowBatch, TokenRow, rows_of
 
 
 def create_scalar_model(
@@ -56,28 +59,27 @@ def load_scalar_model(
 def token_scalars(
     model: LlamaForSequenceClassification, ids_BT: Tensor, attention_mask_BT: Tensor
 ) -> Tensor:
-    """Return scalars_BT float32: the head applied to every position.
+    """Return scalars_BT float32: the head applied to every real token; 0 at padding.
 
-    Values at padding are meaningless. Padding may be on either side: a token's position is the
-    number of real tokens before it, so scalars do not depend on padding or on other rows.
+    Padding may be on either side, and is not computed: scalars do not depend on it.
     """
-    is_right_padded = not bool((attention_mask_BT[:, 1:] & ~attention_mask_BT[:, :-1]).any())
-    if is_right_padded:  # causal attention alone hides the padding
-        hidden_BTD = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    else:
-        hidden_BTD = model.model(
-            input_ids=ids_BT,
-            attention_mask=attention_mask_BT,
-            position_ids=(attention_mask_BT.long().cumsum(dim=1) - 1).clamp(min=0),
-            use_cache=False,
-        ).last_hidden_state
+    is_response_BT = torch.zeros_like(attention_mask_BT)
+    rows = rows_of(RowBatch(ids_BT, attention_mask_BT, is_response_BT))
+    packed = pack_rows(rows, device=ids_BT.device)
+    scalars_N = _head(model, packed_hidden(model.model, packed)[packed.row_N])
+    zeros_BT = scalars_N.new_zeros(ids_BT.shape)
+    return zeros_BT.masked_scatter(attention_mask_BT, scalars_N)
+
+
+def row_scalars(model: LlamaForSequenceClassification, rows: Sequence[TokenRow]) -> Tensor:
+    """Return scalars_B float32: the head at each row's last token, its end token where it has one.
+
+    Rows that share a prompt share its computation. A row's scalar does not depend on the others.
+    """
+    packed = pack_rows(rows, device=model.device)
+    return _head(model, packed_hidden(model.model, packed)[packed.last_B])
+
+
+def _head(model: LlamaForSequenceClassification, hidden_ND: Tensor) -> Tensor:
     # A reduced-precision head would round scores to 8 bits.
-    return nn.functional.linear(hidden_BTD.float(), model.score.weight.float())[:, :, 0]
-
-
-def last_scalars(scalars_BT: Tensor, attention_mask_BT: Tensor) -> Tensor:
-    """Return scalars_B: the value at each row's last real token, found by the mask alone."""
-    assert bool(attention_mask_BT.any(dim=1).all()), "a row without a real token has no last one"
-    num_tokens = attention_mask_BT.shape[1]
-    last_B = num_tokens - 1 - attention_mask_BT.flip(1).long().argmax(dim=1)
-    return scalars_BT.gather(1, last_B[:, None])[:, 0]
+    return nn.functional.linear(hidden_ND.float(), model.score.weight.float())[:, 0]

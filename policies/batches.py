@@ -1,11 +1,9 @@
-"""Which rows make a step, and how a step is cut to fit: shared by every trainer of policies."""
+"""Which rows make a step: shared by every trainer of policies."""
 
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
-
-from language.rows import TokenRow
 
 
 def shuffled_stream(num_rows: int, *, seed: int) -> Iterator[int]:
@@ -49,20 +47,3 @@ def steps_by_tokens(
         steps[-1].append(index)
         num_tokens += lengths[index]
     return steps
-
-
-def split_by_tokens(rows: Sequence[TokenRow], *, tokens: int) -> list[list[int]]:
-    """Return the indices of `rows` in groups of like length, each at most `tokens` when padded.
-
-    Few groups, little padding: rows are sorted, longest first, and cut where the next would not
-    fit. A row longer than `tokens` is a group of its own.
-    """
-    groups: list[list[int]] = []
-    width = 0
-    for index in sorted(range(len(rows)), key=lambda i: -rows[i].num_tokens):
-        if groups and width * (len(groups[-1]) + 1) <= tokens:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-            width = rows[index].num_tokens
-    return groups

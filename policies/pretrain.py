@@ -40,9 +40,9 @@ def pretrain(run_directory: RunDirectory, spec: RunSpec, context: RunContext) ->
         seed=config.seed,
     )
     model = create_policy(config.shape, tokenizer, seed=config.seed)
-    nn.Module.to(model, device=context.device, dtype=context.dtype)
+    nn.Module.to(model, device=context.device)
     loss = train_on_rows(
-        model, tokenizer, rows, steps, config=config, run_directory=run_directory, context=context
+        model, rows, steps, config=config, run_directory=run_directory, context=context
     )
     if context.is_main:
         output = run_directory.outputs / "policy"

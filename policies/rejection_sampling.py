@@ -117,10 +117,9 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
 
     # Fine-tune.
     del policy, score_fn
-    start = load_policy(paths["start"], dtype=context.dtype, device=context.device)
+    start = load_policy(paths["start"], device=context.device)
     loss = finetune(
         start,
-        tokenizer,
         rows,
         config=config.finetune,
         seed=config.seed,

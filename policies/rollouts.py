@@ -13,10 +13,10 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from language.generation import GenerationRequest, generate
 from language.logprobs import response_logprobs, response_statistics
+from language.packing import split_by_tokens
 from language.rows import RowBatch, TokenRow, pad_rows
 from language.scalars import token_scalars
 from policies.advantages import state_values
-from policies.batches import split_by_tokens
 from policies.encoding import EncodedPrompt
 from policies.statistics import Moments, standardised
 from records.configs import SamplingConfig
@@ -137,10 +137,11 @@ def response_values(
 def _by_groups(
     compute: Callable[[RowBatch], Tensor], rollout: Rollout, *, tokens: int, num_channels: int
 ) -> Tensor:
-    """Return `compute` of the whole rollout, computed for rows of like length at a time."""
+    """Return `compute` of the whole rollout, at most `tokens` at a time."""
     shape = (num_channels, *rollout.batch.ids_BT.shape)
     result_CBT_ = torch.zeros(shape, device=rollout.batch.ids_BT.device)
-    for indices in split_by_tokens(rollout.rows, tokens=tokens):
+    lengths = [row.num_tokens for row in rollout.rows]
+    for indices in split_by_tokens(lengths, tokens=tokens):
         values_CBT = compute(select_rows(rollout.batch, indices))
         result_CBT_[:, indices, : values_CBT.shape[2]] = values_CBT
     return result_CBT_

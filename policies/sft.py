@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM
 
 from language.models import load_policy, save_model
 from language.rows import TokenRow
@@ -27,7 +27,7 @@ def sft(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     config = spec.config
     assert isinstance(config, SFTConfig), f"{type(config).__name__} is another run's"
     tokenizer = load_tokenizer(spec.inputs["policy"].path)
-    model = load_policy(spec.inputs["policy"].path, dtype=context.dtype, device=context.device)
+    model = load_policy(spec.inputs["policy"].path, device=context.device)
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
     demonstrations = read_demonstrations(spec.inputs["demonstrations"].path)
     encoded = encode_demonstrations(tokenizer, demonstrations, max_tokens=max_tokens)
@@ -35,7 +35,6 @@ def sft(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         raise ValueError(f"demonstrations: none is left; skipped {dict(encoded.skipped)}")
     loss = finetune(
         model,
-        tokenizer,
         encoded.rows,
         config=config,
         seed=config.seed,
@@ -61,7 +60,6 @@ def num_finetune_steps(num_rows: int, config: SFTConfig) -> int:
 
 def finetune(
     model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[TokenRow],
     *,
     config: SFTConfig,
@@ -79,7 +77,6 @@ def finetune(
     )
     return train_on_rows(
         model,
-        tokenizer,
         rows,
         steps,
         config=config,

@@ -1,6 +1,6 @@
 """The loop that pre-training, SFT and rejection sampling share: next-token prediction on rows.
 
-Shapes: B rows, T tokens in a row, M response tokens of the whole batch, V vocabulary, D hidden.
+Shapes: M response tokens of a micro-batch.
 """
 
 import math
@@ -9,9 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM
 
 from language.checkpoints import (
     combine,
@@ -25,11 +23,12 @@ from language.checkpoints import (
     unpack_rng,
 )
 from language.distributed import all_reduce_sum_, shard, sum_gradients_
+from language.logprobs import response_losses
 from language.optimizers import create_optimizer, create_schedule
-from language.rows import RowBatch, TokenRow, pad_rows
+from language.packing import split_by_tokens
+from language.precision import MixedWeights, cast_parameters_, enable_activation_checkpointing_
+from language.rows import TokenRow
 from language.runs import RunContext, RunStopped
-from language.tokenizers import pad_id_of
-from policies.batches import split_by_tokens
 from records.configs import PretrainConfig, SFTConfig
 from records.rundirs import RunDirectory
 
@@ -39,7 +38,6 @@ _RECENT_STEPS = 20
 
 def train_on_rows(
     model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[TokenRow],
     steps: Sequence[Sequence[int]],
     *,
@@ -49,6 +47,8 @@ def train_on_rows(
     steps_before: int = 0,
 ) -> float:
     """Train `model` in place, one optimizer step for each element of `steps`; return the last loss.
+
+    It comes in float32 and is trained in it, whatever type it computes in; it ends in that type.
 
     The loss of a step is the mean over the response tokens, end tokens included, of all its rows:
     how they are cut into micro-batches or spread over processes changes nothing but rounding.
@@ -60,7 +60,9 @@ def train_on_rows(
         FloatingPointError: The loss or its gradient is no longer finite.
     """
     total_steps = steps_before + len(steps)
-    pad_id = pad_id_of(tokenizer)
+    weights = MixedWeights(model, context.dtype)
+    if config.checkpoint_activations:
+        enable_activation_checkpointing_(weights.working)
     optimizer = create_optimizer(model, config.optimizer)
     schedule = create_schedule(optimizer, config.optimizer, len(steps))
     recent_losses: deque[float] = deque(maxlen=_RECENT_STEPS)
@@ -71,6 +73,7 @@ def train_on_rows(
     if checkpoint is not None:
         first_step = checkpoint.step - steps_before
         unpack_model(model, checkpoint)
+        weights.refresh_()
         unpack_optimizer(optimizer, checkpoint)
         unpack_rng(checkpoint, generator=context.generator)
         schedule.load_state_dict(checkpoint.state["schedule"])
@@ -88,9 +91,10 @@ def train_on_rows(
         num_tokens = sum(len(row.response_ids) for row in step_rows)
         own_rows = shard(step_rows, context.rank, context.world_size)
         loss_sum = torch.zeros((), device=context.device)
-        for group in split_by_tokens(own_rows, tokens=config.tokens_per_microbatch):
-            batch = pad_rows([own_rows[i] for i in group], pad_id=pad_id, device=context.device)
-            loss = next_token_losses(model, batch).sum() / num_tokens
+        lengths = [row.num_tokens for row in own_rows]
+        for group in split_by_tokens(lengths, tokens=config.tokens_per_microbatch):
+            losses_M = response_losses(weights.working, [own_rows[i] for i in group])
+            loss = losses_M.sum() / num_tokens
             torch.autograd.backward(loss)
             loss_sum = loss_sum + loss.detach()
         sum_gradients_(model)
@@ -107,6 +111,7 @@ def train_on_rows(
         # Update.
         learning_rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
+        weights.refresh_()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -118,6 +123,7 @@ def train_on_rows(
                 step,
                 total_steps=total_steps,
                 loss=mean_loss,
+                tokens=tokens,
                 response_tokens=num_tokens,
                 grad_norm=grad_norm,
                 learning_rate=learning_rate,
@@ -139,17 +145,5 @@ def train_on_rows(
             )
         if must_stop:
             raise RunStopped
+    cast_parameters_(model, context.dtype)
     return sum(recent_losses) / len(recent_losses)
-
-
-def next_token_losses(model: LlamaForCausalLM, batch: RowBatch) -> Tensor:
-    """Return losses_M = -log π(x_t | x_<t) of the response tokens, row by row, in float32.
-
-    The terms of arXiv:2307.09288's SFT loss, section 3.1: a prompt's tokens have none. Logits are
-    computed where a loss is, and nowhere else.
-    """
-    # Padding is on the right and attention is causal: no response position sees a pad.
-    hidden_BTD = model.model(input_ids=batch.ids_BT, use_cache=False).last_hidden_state
-    predicted_BT = batch.response_mask_BT[:, 1:]
-    logits_MV = model.lm_head(hidden_BTD[:, :-1][predicted_BT])
-    return F.cross_entropy(logits_MV.float(), batch.ids_BT[:, 1:][predicted_BT], reduction="none")

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from language.logprobs import response_logprobs
-from policies.batches import split_by_tokens
+from language.packing import split_by_tokens
 from policies.losses import policy_losses, token_mean, value_losses
 from policies.rollouts import Rollout, response_values, select_rows
 from policies.statistics import Moments
@@ -90,8 +90,8 @@ def update_(
 ) -> UpdateMetrics:
     """Take one gradient step per minibatch on both models, `num_epochs` times over the rollout.
 
-    Minibatches are drawn at random; within one, rows of like length are computed together, each
-    part divided by the whole minibatch's response tokens, so that parts add up to its mean.
+    Minibatches are drawn at random; one that is too large is computed in parts, each
+    divided by the whole minibatch's response tokens, so that parts add up to its mean.
     """
     rows = experience.rollout.rows
     sums = torch.zeros(4, dtype=torch.float64)
@@ -102,7 +102,8 @@ def update_(
     for minibatch in draw_minibatches(len(rows), config, generator):
         minibatch_rows = [rows[i] for i in minibatch]
         num_tokens = sum(len(row.response_ids) for row in minibatch_rows)
-        for group in split_by_tokens(minibatch_rows, tokens=config.tokens_per_microbatch):
+        lengths = [row.num_tokens for row in minibatch_rows]
+        for group in split_by_tokens(lengths, tokens=config.tokens_per_microbatch):
             indices = [minibatch[i] for i in group]
             terms, deviation = _backward(
                 policy, value_model, experience, indices, num_tokens, units=units, config=config

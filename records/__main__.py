@@ -1,10 +1,18 @@
-"""Print the reference of every run's configuration as Markdown: `python -m records`."""
+"""`python -m records`: the reference of every run's configuration as Markdown, presets, exports."""
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from records.configs import COMMANDS, CONFIGS
+from records.configs import COMMANDS, CONFIGS, MARGINS, MarginTable, RunKind
+from records.errors import RecordError
+from records.exports import export_for_trl
 from records.fields import Config, FieldDoc
+from records.preferences import Axis
+from records.presets import PRESETS, preset
 
 _HEADER = """# Configuration of runs
 
@@ -40,5 +48,58 @@ def _table(fields: list[FieldDoc]) -> str:
     return "\n".join(lines)
 
 
+def preset_json(name: str, axis: Axis, inputs: Sequence[str]) -> dict[str, Any]:
+    """Return the `config.json` of a run directory: the preset, and inputs given as ROLE=PATH.
+
+    Raises:
+        RecordError: There is no such preset, or an input is not of the form.
+    """
+    roles: dict[str, dict[str, str]] = {}
+    for item in inputs:
+        role, sign, path = item.partition("=")
+        if not (role and sign and path):
+            raise RecordError("input", f"{item!r} is not ROLE=PATH, such as policy=models/sft")
+        roles[role] = {"path": str(Path(path).resolve()), "digest": ""}
+    config = preset(name, axis).to_json()
+    kind = RunKind.REWARD_MODEL.value
+    return {"kind": kind, "config": config, "inputs": roles, "code_commit": "by hand"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Execute the command; without one, print the reference. Return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m records", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    listed = "; ".join(f"{name}: {text}" for name, text in PRESETS.items())
+    made = commands.add_parser("preset", help="print the config.json of a run", description=listed)
+    made.add_argument("name", choices=list(PRESETS))
+    made.add_argument("--axis", type=Axis, choices=list(Axis), default=Axis.HELPFULNESS)
+    made.add_argument("--input", action="append", default=[], metavar="ROLE=PATH")
+    exported = commands.add_parser("export-trl", help="write a snapshot as TRL reads it")
+    exported.add_argument("snapshot", type=Path)
+    exported.add_argument("output", type=Path, help="folder for train.parquet and test.parquet")
+    tables = [table for table in MarginTable if table is not MarginTable.CUSTOM]
+    exported.add_argument("--margins", type=MarginTable, choices=tables, default=MarginTable.SMALL)
+    exported.add_argument("--axis", type=Axis, choices=list(Axis), default=None)
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "preset":
+            made_json = preset_json(arguments.name, arguments.axis, arguments.input)
+            sys.stdout.write(json.dumps(made_json, indent=2) + "\n")
+        elif arguments.command == "export-trl":
+            counts = export_for_trl(
+                arguments.snapshot,
+                arguments.output,
+                margins=MARGINS[arguments.margins],
+                axis=arguments.axis,
+            )
+            sys.stdout.write(json.dumps(counts) + "\n")
+        else:
+            sys.stdout.write(reference())
+    except (RecordError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,6 @@
 """The configuration of every run: one frozen dataclass each, one text per field."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ class RunKind(StrEnum):
     PRETRAIN = "pretrain"
     SFT = "sft"
     REWARD_MODEL = "reward_model"
+    REWARD_EVALUATION = "reward_evaluation"
     REJECTION_SAMPLING = "rejection_sampling"
     PPO = "ppo"
     EVALUATION = "evaluation"
@@ -26,11 +28,15 @@ class Schedule(StrEnum):
 
 
 class MarginTable(StrEnum):
-    """The margin each rating subtracts in the ranking loss (arXiv:2307.09288, Table 27)."""
+    """The margin each rating subtracts in the ranking loss (arXiv:2307.09288, Table 27).
+
+    `custom` takes the numbers of `custom_margins`.
+    """
 
     NONE = "none"
     SMALL = "small"
     LARGE = "large"
+    CUSTOM = "custom"
 
 
 MARGINS: dict[MarginTable, dict[Rating, float]] = {
@@ -38,6 +44,9 @@ MARGINS: dict[MarginTable, dict[Rating, float]] = {
     MarginTable.SMALL: dict(zip(Rating, (1.0, 2 / 3, 1 / 3, 0.0), strict=True)),
     MarginTable.LARGE: dict(zip(Rating, (3.0, 2.0, 1.0, 0.0), strict=True)),
 }
+
+GENERAL = "general"
+"""The scope of the reward model that belongs to no axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +112,7 @@ class RunConfig(Config):
     num_threads: int = bounded(0, low=0, high=256)
     """CPU threads torch may use; 0 leaves the choice to torch."""
     dtype: str = "float32"
-    """Floating-point type of the weights during the run: float32 or bfloat16."""
+    """Type in which models compute: float32 or bfloat16; all but PPO update float32 weights."""
     device: str = "auto"
     """auto takes a GPU where there is one; cpu and cuda insist."""
     checkpoint_every: int = bounded(50, low=1)
@@ -130,7 +139,9 @@ class PretrainConfig(RunConfig):
     max_tokens: int = bounded(256, low=16)
     """Longer dialogues lose their oldest exchanges, and are counted."""
     tokens_per_microbatch: int = bounded(1024, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(learning_rate=3e-3, adam_epsilon=1e-8)
     )
@@ -151,9 +162,32 @@ class SFTConfig(RunConfig):
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges, and are counted."""
     tokens_per_microbatch: int = bounded(16384, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-5))
     """Optimizer and schedule."""
+
+
+class Whole(StrEnum):
+    """Which preferences of its own axis a reward model takes whole; the rest is drawn from."""
+
+    AXIS = "axis"
+    COLLECTED = "collected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomMargins(Config):
+    """A margin table of one's own, used where `margin_table` is custom."""
+
+    significantly_better: float = bounded(1.0, low=0.0, high=100.0)
+    """Margin of pairs rated significantly better."""
+    better: float = bounded(2 / 3, low=0.0, high=100.0)
+    """Margin of pairs rated better."""
+    slightly_better: float = bounded(1 / 3, low=0.0, high=100.0)
+    """Margin of pairs rated slightly better."""
+    negligibly_better: float = bounded(0.0, low=0.0, high=100.0)
+    """Margin of pairs rated negligibly better or unsure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +201,26 @@ class RewardModelConfig(RunConfig):
 
     axis: Axis = Axis.HELPFULNESS
     """Which axis the model scores."""
-    margin_table: MarginTable = MarginTable.SMALL
-    """Margin subtracted in the ranking loss, by rating."""
+    is_general: bool = False
+    """Train the third, general model: it takes every preference of either axis, `axis` and the
+    mixture play no part, and no policy is ever optimised against it. It is a monitor: where a
+    policy's score rises and the general model's does not, the score is being gamed (section
+    3.4.1). Give it imported sets."""
+    whole: Whole = Whole.AXIS
+    """What is trained on whole: axis takes every preference of the own axis (the paper's safety
+    model), collected only those judged here (the paper's helpfulness model)."""
     other_axis_share: float = bounded(0.1, low=0.0, high=0.9)
-    """Share of training pairs drawn from the other axis of the same snapshots."""
+    """Share of training pairs drawn, uniformly and by the seed, from all preferences that are not
+    taken whole: the other axis and, where `whole` is collected, imported ones of either axis. 0.5
+    adds an equal amount, 0.1 mixes 90/10; where there are too few, all of them are taken."""
+    margin_table: MarginTable = MarginTable.SMALL
+    """Margin subtracted in the ranking loss, by rating; which one the paper's final models used is
+    not stated."""
+    custom_margins: CustomMargins = field(default_factory=CustomMargins)
+    """The margins where `margin_table` is custom."""
     safety_loss_weight: float = bounded(0.0, low=0.0, high=10.0)
-    """Weight of the auxiliary classification loss on safety bins; 0 turns it off."""
+    """Weight of the auxiliary classification loss on safety bins, whose border between safe and
+    unsafe is a score of 0; 0 turns it off. The paper states no weight."""
     num_epochs: float = bounded(1.0, above=0.0, high=100.0)
     """Passes over the pairs; the paper saw over-fitting beyond one."""
     pairs_per_batch: int = bounded(512, low=1)
@@ -180,9 +228,58 @@ class RewardModelConfig(RunConfig):
     max_tokens: int = bounded(4096, low=16)
     """Longer rows lose their oldest exchanges; pairs that become identical are skipped, counted."""
     tokens_per_microbatch: int = bounded(16384, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
+    lora_rank: int = bounded(0, low=0, high=1024)
+    """Rank of the adapters that are trained in place of all weights, and merged; 0 for none."""
+    lora_alpha: int = bounded(32, low=1)
+    """Adapters are scaled by this over their rank."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimizer and schedule."""
+
+    @property
+    def scope(self) -> str:
+        """What the model's version is filed under: its axis, or `general`."""
+        return GENERAL if self.is_general else self.axis.value
+
+    @property
+    def margins(self) -> Mapping[Rating, float]:
+        """Margin of each rating."""
+        if self.margin_table is not MarginTable.CUSTOM:
+            return MARGINS[self.margin_table]
+        return {rating: getattr(self.custom_margins, rating.value) for rating in Rating}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardEvaluationConfig(RunConfig):
+    """Report how good a reward model is on held-out comparisons.
+
+    Inputs: `reward_model`, `snapshot` (the newest), optional `mixture_0`, `mixture_1`, ... (further
+    snapshots; the held-out side of each is taken), optional `previous` (a reward model to compare
+    with on the same pairs). Outputs: `report`.
+    """
+
+    axis: Axis | None = None
+    """Report on pairs of this axis only; empty reports on both, each by itself."""
+    safety_threshold: float = bounded(0.5, low=0.0, high=1.0)
+    """A response whose score (as a share of one) is below this is called unsafe, for recall and
+    precision. 0.5, a raw score of 0, is the paper's (Table 29)."""
+    num_reliability_bins: int = bounded(10, low=1, high=100)
+    """Bins of the reliability curve, between a confidence of 0.5 and 1."""
+    disagreement_confidence: float = bounded(0.9, low=0.5, high=1.0)
+    """A pair goes on the list of disagreements where the model is at least this sure that people
+    chose the worse response."""
+    max_disagreements: int = bounded(1000, low=0)
+    """Most pairs on that list, the surest first."""
+    num_position_pairs: int = bounded(256, low=0)
+    """Pairs scored side by side in both orders, to look for a bias of position; 0 leaves it out."""
+    num_resamples: int = bounded(2000, low=100, high=100_000)
+    """Resamples of the bootstrap intervals."""
+    max_tokens: int = bounded(4096, low=16)
+    """As in training."""
+    tokens_per_microbatch: int = bounded(16384, low=16)
+    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +398,7 @@ CONFIGS: dict[RunKind, type[RunConfig]] = {
     RunKind.PRETRAIN: PretrainConfig,
     RunKind.SFT: SFTConfig,
     RunKind.REWARD_MODEL: RewardModelConfig,
+    RunKind.REWARD_EVALUATION: RewardEvaluationConfig,
     RunKind.REJECTION_SAMPLING: RejectionSamplingConfig,
     RunKind.PPO: PPOConfig,
     RunKind.EVALUATION: EvaluationConfig,
@@ -309,6 +407,7 @@ COMMANDS: dict[RunKind, tuple[str, str]] = {
     RunKind.PRETRAIN: ("policies", "pretrain"),
     RunKind.SFT: ("policies", "sft"),
     RunKind.REWARD_MODEL: ("rewardmodels", "train"),
+    RunKind.REWARD_EVALUATION: ("rewardmodels", "evaluate"),
     RunKind.REJECTION_SAMPLING: ("policies", "rejection-sampling"),
     RunKind.PPO: ("policies", "ppo"),
     RunKind.EVALUATION: ("evaluation", "compare"),

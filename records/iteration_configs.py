@@ -48,7 +48,7 @@ class IterationConfig(Config):
     """One turn of the loop, from snapshot over reward models and policies to promotion.
 
     Raises:
-        RecordError: A reward model's config is for the other axis.
+        RecordError: A reward model's config is for the other axis, or for the general model.
     """
 
     rounds: tuple[int, ...] = ()
@@ -101,3 +101,5 @@ class IterationConfig(Config):
         for axis, config in ((Axis.HELPFULNESS, self.helpfulness), (Axis.SAFETY, self.safety)):
             if config.axis is not axis:
                 raise RecordError(f"{axis}.axis", f"{config.axis} is not {axis}")
+            if config.is_general:
+                raise RecordError(f"{axis}.is_general", f"the {axis} model belongs to its axis")

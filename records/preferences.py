@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 from records.dialogues import Dialogue
 from records.errors import RecordError
 
+COLLECTED = "concord"
+"""The source of preferences that were judged here; every other source was imported."""
+
 
 class Axis(StrEnum):
     """What a round, a preference or a reward model is about."""
@@ -53,7 +56,7 @@ class Preference:
     safety_bin: SafetyBin | None = None
     is_safety_prompt: bool = False
     """Tag of a prompt written to elicit an unsafe response: IS_SAFETY(p) of the gated reward."""
-    source: str = "concord"
+    source: str = COLLECTED
     round_name: str = ""
     guidelines_version: str = ""
     chosen_policy: str = ""
@@ -62,6 +65,11 @@ class Preference:
     """Pseudonym; never a user name."""
     created_at: str = ""
     """Aware UTC, ISO 8601."""
+
+    @property
+    def is_collected(self) -> bool:
+        """Whether it was judged here."""
+        return self.source == COLLECTED
 
     def __post_init__(self) -> None:
         if not self.prompt.is_prompt:

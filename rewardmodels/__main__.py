@@ -1,8 +1,9 @@
-"""`python -m rewardmodels train RUN_DIR` and `python -m rewardmodels score ...`."""
+"""`python -m rewardmodels train|evaluate RUN_DIR` and `python -m rewardmodels score ...`."""
 
 import sys
 
 from language.runs import run_main
+from rewardmodels.evaluating import evaluate
 from rewardmodels.scorefiles import main as score_main
 from rewardmodels.training import train
 
@@ -10,4 +11,4 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     if arguments[:1] == ["score"]:
         sys.exit(score_main(arguments[1:]))
-    sys.exit(run_main("rewardmodels", {"train": train}, arguments))
+    sys.exit(run_main("rewardmodels", {"train": train, "evaluate": evaluate}, arguments))

@@ -3,13 +3,12 @@
 Shapes: `N` pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from records.configs import MARGINS, MarginTable
 from records.preferences import Rating, SafetyBin
 
 _IS_SAFE = {
@@ -20,9 +19,8 @@ _IS_SAFE = {
 """Whether chosen and rejected are safe, by bin."""
 
 
-def margins_of(ratings: Sequence[Rating | None], table: MarginTable) -> Tensor:
+def margins_of(ratings: Sequence[Rating | None], margins: Mapping[Rating, float]) -> Tensor:
     """Return margins_N, m(r) of arXiv:2307.09288, Table 27; no rating means no margin."""
-    margins = MARGINS[table]
     return torch.tensor([0.0 if rating is None else margins[rating] for rating in ratings])
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
+from transformers import LlamaForSequenceClassification
 
 from language.distributed import all_reduce_sum_, shard, world
 from language.scalars import load_scalar_model
-from language.tokenizers import pad_id_of
 from records.configs import RewardModelConfig
 from records.statistics import score_histogram
 from rewardmodels.data import Pair
@@ -29,7 +28,6 @@ from rewardmodels.scoring import score_rows
 
 def report_on(
     model: LlamaForSequenceClassification,
-    tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     *,
     config: RewardModelConfig,
@@ -42,14 +40,14 @@ def report_on(
     is the mean ranking loss with the margins of training, None without pairs. A collective where
     there are several processes: each scores its share.
     """
-    pad_id = pad_id_of(tokenizer)
-    chosen_N, rejected_N = score_pairs(model, pairs, pad_id=pad_id, config=config)
-    margins_N = margins_of([pair.rating for pair in pairs], config.margin_table)
+    tokens = config.tokens_per_microbatch
+    chosen_N, rejected_N = score_pairs(model, pairs, tokens_per_microbatch=tokens)
+    margins_N = margins_of([pair.rating for pair in pairs], config.margins)
     losses_N = ranking_loss(chosen_N, rejected_N, margins_N)
     previous_accuracy = None
     if previous is not None:
         predecessor = load_scalar_model(previous, dtype=model.dtype, device=model.device)
-        scores = score_pairs(predecessor, pairs, pad_id=pad_id, config=config)
+        scores = score_pairs(predecessor, pairs, tokens_per_microbatch=tokens)
         previous_accuracy = _as_json(accuracy_by_rating(*scores, pairs))
     return {
         "accuracy": _as_json(accuracy_by_rating(chosen_N, rejected_N, pairs)),
@@ -69,8 +67,7 @@ def score_pairs(
     model: LlamaForSequenceClassification,
     pairs: Sequence[Pair],
     *,
-    pad_id: int,
-    config: RewardModelConfig,
+    tokens_per_microbatch: int,
 ) -> tuple[Tensor, Tensor]:
     """Return chosen_scores_N and rejected_scores_N, shared out over the processes."""
     rows = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
@@ -80,8 +77,7 @@ def score_pairs(
     scores_B[indices] = score_rows(
         model,
         [rows[i] for i in indices],
-        pad_id=pad_id,
-        rows_per_batch=max(1, config.tokens_per_microbatch // longest),
+        rows_per_batch=max(1, tokens_per_microbatch // longest),
     )
     scores_B = all_reduce_sum_(scores_B.to(model.device)).cpu()
     return scores_B[: len(pairs)], scores_B[len(pairs) :]

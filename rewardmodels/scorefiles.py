@@ -2,40 +2,35 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from language.chat import encode_response, fit_prompt
+from language.chat import TagInjectionError, encode_response, fit_prompt
 from language.models import resolve_device, resolve_dtype
 from language.rows import TokenRow
 from language.tokenizers import load_tokenizer
-from records.dialogues import Dialogue
+from records.errors import RecordError
+from records.files import file_written_atomically
 from records.preferences import Axis
-from records.prompts import read_demonstrations
-from records.snapshots import read_snapshot
+from rewardmodels.scoresources import Item, read_items
 from rewardmodels.scoring import RewardScorer, load_score_fn
 
 _ROWS_PER_CHUNK = 4096
 
 
-class _Item(NamedTuple):
-    """One response to score and what identifies it in the output."""
-
-    prompt: Dialogue
-    response: str
-    fields: dict[str, Any]
-
-
 def main(argv: Sequence[str]) -> int:
     """Execute `score SOURCE OUTPUT --helpfulness FOLDER --safety FOLDER`; return the exit status.
 
-    SOURCE is a JSON Lines file of demonstrations, or a snapshot's folder of Parquet. OUTPUT gets a
-    JSON object a line with `scores` (raw, by axis), null where a row is longer than the model
-    allows; the number of those is printed.
+    SOURCE is JSON Lines, Parquet or a snapshot's folder (`rewardmodels.scoresources`). OUTPUT gets
+    a JSON object a line: what the row held, and `scores` (raw, by axis), null with the reason under
+    `unscored` where a row is longer than the model allows (`too_long`) or imitates the tags of the
+    chat format (`holds_tags`). Memory does not grow with the rows, and OUTPUT is whole or absent.
     """
     parser = argparse.ArgumentParser(prog="python -m rewardmodels score")
     parser.add_argument("source", type=Path)
@@ -59,43 +54,51 @@ def main(argv: Sequence[str]) -> int:
     tokenizer = load_tokenizer(next(iter(paths.values())))
     configs = [AutoConfig.from_pretrained(str(path)) for path in paths.values()]
     max_tokens = min(config.max_position_embeddings for config in configs)
-    num_rows = num_unscored = 0
-    items = _read_items(arguments.source)
-    with arguments.output.open("w", encoding="utf-8") as file:
-        while chunk := list(islice(items, _ROWS_PER_CHUNK)):
-            rows = [_encode(tokenizer, item, max_tokens) for item in chunk]
-            for item, scores in zip(chunk, _score(score_fn, rows), strict=True):
-                line = {**item.fields, "response": item.response, "scores": scores}
-                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-                num_unscored += scores is None
-            num_rows += len(chunk)
-    print(f"{num_rows} rows, {num_unscored} of them too long to score")  # noqa: T201 - a command
+    try:
+        counts = _score_file(arguments.source, arguments.output, score_fn, tokenizer, max_tokens)
+    except (RecordError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if reason != "rows")
+    sys.stdout.write(f"{counts['rows']} rows, not scored: {reasons or 'none'}\n")
     return 0
 
 
-def _read_items(source: Path) -> Iterator[_Item]:
-    if not source.is_dir():
-        for line in read_demonstrations(source):
-            fields = {"prompt": line.prompt.to_json(), "source": line.source}
-            yield _Item(line.prompt, line.response, fields)
-        return
-    for preference in read_snapshot(source):
-        sides = (("chosen", preference.chosen), ("rejected", preference.rejected))
-        for side, response in sides:
-            fields = {"preference_id": preference.preference_id, "side": side}
-            yield _Item(preference.prompt, response, fields)
+def _score_file(
+    source: Path,
+    output: Path,
+    score_fn: RewardScorer,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+) -> Counter[str]:
+    """Write the scores of `source` to `output`; return `rows` and the number unscored by reason."""
+    counts: Counter[str] = Counter(rows=0)
+    items = read_items(source)
+    with file_written_atomically(output) as file:
+        while chunk := list(islice(items, _ROWS_PER_CHUNK)):
+            rows = [_encode(tokenizer, item, max_tokens) for item in chunk]
+            for item, row, scores in zip(chunk, rows, _score(score_fn, rows), strict=True):
+                line: dict[str, Any] = {**item.fields, "response": item.response, "scores": scores}
+                if isinstance(row, str):
+                    line["unscored"] = row
+                    counts[row] += 1
+                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+            counts["rows"] += len(chunk)
+    return counts
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, item: _Item, max_tokens: int) -> TokenRow | None:
-    response_ids = encode_response(tokenizer, item.response)
-    prompt_ids = fit_prompt(tokenizer, item.prompt, max_tokens - len(response_ids))
-    return None if prompt_ids is None else TokenRow(tuple(prompt_ids), tuple(response_ids))
+def _encode(tokenizer: PreTrainedTokenizerBase, item: Item, max_tokens: int) -> TokenRow | str:
+    """Return the row of an item as training reads it, or the reason why it has none."""
+    try:
+        response_ids = encode_response(tokenizer, item.response)
+        prompt_ids = fit_prompt(tokenizer, item.prompt, max_tokens - len(response_ids))
+    except TagInjectionError:
+        return "holds_tags"
+    return "too_long" if prompt_ids is None else TokenRow(tuple(prompt_ids), tuple(response_ids))
 
 
-def _score(
-    score_fn: RewardScorer, rows: Sequence[TokenRow | None]
-) -> list[dict[str, float] | None]:
-    kept = [row for row in rows if row is not None]
+def _score(score_fn: RewardScorer, rows: Sequence[TokenRow | str]) -> list[dict[str, float] | None]:
+    kept = [row for row in rows if not isinstance(row, str)]
     columns = {axis.value: scores_B.tolist() for axis, scores_B in score_fn(kept).items()}
     scored = iter([{axis: column[i] for axis, column in columns.items()} for i in range(len(kept))])
-    return [None if row is None else next(scored) for row in rows]
+    return [None if isinstance(row, str) else next(scored) for row in rows]

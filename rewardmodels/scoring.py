@@ -1,6 +1,6 @@
 """Scores of rows under one reward model or, as a score function, under one for each axis.
 
-Shapes: `B` rows, `T` tokens in a row.
+Shapes: `B` rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import LlamaForSequenceClassification
 
-from language.rows import TokenRow, batches_by_length, pad_rows
-from language.scalars import last_scalars, load_scalar_model, token_scalars
-from language.tokenizers import load_tokenizer, pad_id_of, tokenizer_digest
+from language.rows import TokenRow
+from language.scalars import load_scalar_model, row_scalars
+from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.preferences import Axis
 
 
@@ -40,18 +40,16 @@ class RewardScorer:
         models: Mapping[Axis, LlamaForSequenceClassification],
         *,
         tokenizer_digest: str,
-        pad_id: int,
         rows_per_batch: int,
     ) -> None:
         self.tokenizer_digest = tokenizer_digest
         self._models = dict(models)
-        self._pad_id = pad_id
         self._rows_per_batch = rows_per_batch
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[Axis, Tensor]:
         """Return scores_B of each axis, in the order of `rows`: raw, float32, on the CPU."""
         return {
-            axis: score_rows(model, rows, pad_id=self._pad_id, rows_per_batch=self._rows_per_batch)
+            axis: score_rows(model, rows, rows_per_batch=self._rows_per_batch)
             for axis, model in self._models.items()
         }
 
@@ -74,10 +72,7 @@ def load_score_fn(
     models = {
         axis: load_scalar_model(path, dtype=dtype, device=device) for axis, path in paths.items()
     }
-    pad_id = pad_id_of(next(iter(tokenizers.values())))
-    return RewardScorer(
-        models, tokenizer_digest=digest, pad_id=pad_id, rows_per_batch=rows_per_batch
-    )
+    return RewardScorer(models, tokenizer_digest=digest, rows_per_batch=rows_per_batch)
 
 
 def shared_digest(digests: Mapping[str, str]) -> str:
@@ -93,21 +88,21 @@ def shared_digest(digests: Mapping[str, str]) -> str:
 
 @torch.inference_mode()
 def score_rows(
-    model: LlamaForSequenceClassification,
-    rows: Sequence[TokenRow],
-    *,
-    pad_id: int,
-    rows_per_batch: int,
+    model: LlamaForSequenceClassification, rows: Sequence[TokenRow], *, rows_per_batch: int
 ) -> Tensor:
     """Return scores_B in the order of `rows`, float32 on the CPU: the head at each last token.
 
-    Rows of like length are scored together; a row's score does not depend on the others beyond
-    rounding.
+    Responses to one prompt are scored side by side, so that it is read once; a row's score does not
+    depend on the others beyond rounding.
+
+    Raises:
+        ValueError: `rows_per_batch` is below one.
     """
+    if rows_per_batch < 1:
+        raise ValueError(f"rows_per_batch: {rows_per_batch} must be at least 1")
     scores_B = torch.empty(len(rows))
-    lengths = [row.num_tokens for row in rows]
-    for indices in batches_by_length(lengths, rows_per_batch=rows_per_batch):
-        batch = pad_rows([rows[i] for i in indices], pad_id=pad_id, device=model.device)
-        scalars_BT = token_scalars(model, batch.ids_BT, batch.attention_mask_BT)
-        scores_B[indices] = last_scalars(scalars_BT, batch.attention_mask_BT).cpu()
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt_ids), rows[i].prompt_ids))
+    for start in range(0, len(rows), rows_per_batch):
+        indices = order[start : start + rows_per_batch]
+        scores_B[indices] = row_scalars(model, [rows[i] for i in indices]).cpu()
     return scores_B

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from language.adapters import add_adapters_, merge_adapters_
 from language.checkpoints import (
     combine,
     latest_checkpoint,
@@ -24,16 +25,23 @@ from language.checkpoints import (
 from language.distributed import shard, sum_gradients_
 from language.models import save_model
 from language.optimizers import create_optimizer, create_schedule
-from language.rows import batches_by_length
+from language.packing import split_by_tokens
+from language.precision import MixedWeights, enable_activation_checkpointing_
 from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model
-from language.tokenizers import load_tokenizer, pad_id_of, tokenizer_digest
+from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.configs import RewardModelConfig
 from records.rundirs import RunDirectory, RunSpec
 from rewardmodels.batches import pair_scores
-from rewardmodels.data import Pair, encode_pairs, select_preferences, snapshot_folders
+from rewardmodels.data import Pair, encode_pairs
 from rewardmodels.losses import auxiliary_safety_loss, margins_of, ranking_loss
 from rewardmodels.metrics import StepTotals
+from rewardmodels.mixtures import (
+    parts_as_json,
+    select_preferences,
+    snapshot_folders,
+    write_selection,
+)
 from rewardmodels.reports import report_on
 from rewardmodels.scoring import shared_digest
 
@@ -57,26 +65,24 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
 
     # The data: chosen, drawn and encoded by the seed alone, so every process and resume agrees.
     tokenizer = load_tokenizer(inputs["policy"])
-    pad_id = pad_id_of(tokenizer)
     if "previous" in inputs:
         previous_digest = tokenizer_digest(load_tokenizer(inputs["previous"]))
         shared_digest({"policy": tokenizer_digest(tokenizer), "previous": previous_digest})
-    model = create_scalar_model(
-        inputs["policy"], seed=config.seed, dtype=context.dtype, device=context.device
-    )
+    # Trained in float32; run in the type that the config names.
+    model = create_scalar_model(inputs["policy"], seed=config.seed, device=context.device)
+    if config.lora_rank:
+        add_adapters_(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
+    weights = MixedWeights(model, context.dtype)
+    if config.checkpoint_activations:
+        enable_activation_checkpointing_(weights.working)
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
-    selection = select_preferences(
-        snapshot_folders(inputs),
-        axis=config.axis,
-        other_axis_share=config.other_axis_share,
-        seed=config.seed,
-    )
+    selection = select_preferences(snapshot_folders(inputs), config)
     train_pairs = encode_pairs(tokenizer, selection.train, max_tokens=max_tokens)
     test_pairs = encode_pairs(tokenizer, selection.test, max_tokens=max_tokens)
     if not train_pairs.pairs:
         skipped = dict(selection.skipped + train_pairs.skipped)
-        raise ValueError(f"snapshot: no {config.axis} pair is left to train on; skipped {skipped}")
-    batches = plan_batches(train_pairs.pairs, config, context.generator)
+        raise ValueError(f"snapshot: no {config.scope} pair is left to train on; skipped {skipped}")
+    batches = plan_batches(len(train_pairs.pairs), config, context.generator)
 
     # Where an earlier attempt stopped.
     optimizer = create_optimizer(model, config.optimizer)
@@ -86,6 +92,7 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     if checkpoint is not None:
         first_step = checkpoint.step
         unpack_model(model, checkpoint)
+        weights.refresh_()
         unpack_optimizer(optimizer, checkpoint)
         unpack_rng(checkpoint, generator=context.generator)
         schedule.load_state_dict(checkpoint.state["schedule"])
@@ -97,9 +104,13 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
 
         # Gradient: the sum over this process's pairs, divided by the pairs of the whole step.
         totals = StepTotals(context.device)
-        own_pairs = [train_pairs.pairs[i] for i in shard(batch, context.rank, context.world_size)]
-        for pairs in split_by_tokens(own_pairs, tokens=config.tokens_per_microbatch):
-            chosen_scores_N, rejected_scores_N = pair_scores(model, pairs, pad_id=pad_id)
+        # Sorted by length before they are dealt out, so that every process gets as much to do.
+        step_pairs = sorted((train_pairs.pairs[i] for i in batch), key=lambda p: -p.num_tokens)
+        own_pairs = shard(step_pairs, context.rank, context.world_size)
+        lengths = [pair.num_tokens for pair in own_pairs]
+        for group in split_by_tokens(lengths, tokens=config.tokens_per_microbatch):
+            pairs = [own_pairs[i] for i in group]
+            chosen_scores_N, rejected_scores_N = pair_scores(weights.working, pairs)
             losses_N = pair_losses(chosen_scores_N, rejected_scores_N, pairs, config)
             torch.autograd.backward(losses_N.sum() / len(batch))
             totals.add(losses_N, chosen_scores_N, rejected_scores_N, pairs)
@@ -117,6 +128,7 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
         # Update.
         learning_rate = optimizer.param_groups[0]["lr"]
         optimizer.step()
+        weights.refresh_()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -144,48 +156,37 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
         if must_stop:
             raise RunStopped
 
+    if config.lora_rank:
+        merge_adapters_(weights.working)
     summary = report_on(
-        model, tokenizer, test_pairs.pairs, config=config, previous=inputs.get("previous")
+        weights.working, test_pairs.pairs, config=config, previous=inputs.get("previous")
     )
     summary["num_train"] = len(train_pairs.pairs)
+    summary["num_parameters"] = model.num_parameters()
+    summary["mixture"] = parts_as_json(selection)
     summary["num_shortened"] = train_pairs.num_shortened + test_pairs.num_shortened
     summary["skipped"] = dict(selection.skipped + train_pairs.skipped + test_pairs.skipped)
     if context.is_main:
         output = run_directory.outputs / "reward_model"
-        save_model(model, tokenizer, output)
+        save_model(weights.working, tokenizer, output)
+        write_selection(output / "training_pairs.parquet", selection)
         run_directory.write_result(summary, {"reward_model": output})
 
 
 def plan_batches(
-    pairs: Sequence[Pair], config: RewardModelConfig, generator: torch.Generator
+    num_pairs: int, config: RewardModelConfig, generator: torch.Generator
 ) -> list[list[int]]:
-    """Return the indices of the pairs of every step: batches of like length, shuffled each epoch.
+    """Return the indices of the pairs of every step: all pairs once an epoch, in random order.
 
     A fraction of an epoch is that fraction of its batches, at least one.
     """
-    lengths = [pair.num_tokens for pair in pairs]
-    steps_per_epoch = math.ceil(len(pairs) / config.pairs_per_batch)
-    total_steps = max(1, round(config.num_epochs * steps_per_epoch))
+    size = config.pairs_per_batch
+    total_steps = max(1, round(config.num_epochs * math.ceil(num_pairs / size)))
     batches: list[list[int]] = []
     while len(batches) < total_steps:
-        batches += batches_by_length(
-            lengths, rows_per_batch=config.pairs_per_batch, generator=generator
-        )
+        order = torch.randperm(num_pairs, generator=generator).tolist()
+        batches += [order[start : start + size] for start in range(0, num_pairs, size)]
     return batches[:total_steps]
-
-
-def split_by_tokens(pairs: Sequence[Pair], *, tokens: int) -> list[list[Pair]]:
-    """Return `pairs` in micro-batches of like length, each at most `tokens` with its padding.
-
-    A pair that is longer than `tokens` is a micro-batch of its own.
-    """
-    microbatches: list[list[Pair]] = []
-    for pair in sorted(pairs, key=lambda pair: pair.num_tokens):
-        if microbatches and pair.num_tokens * (len(microbatches[-1]) + 1) <= tokens:
-            microbatches[-1].append(pair)
-        else:
-            microbatches.append([pair])
-    return microbatches
 
 
 def pair_losses(
@@ -195,7 +196,7 @@ def pair_losses(
     config: RewardModelConfig,
 ) -> Tensor:
     """Return losses_N: the ranking loss, and the weighted safety loss where it is turned on."""
-    margins_N = margins_of([pair.rating for pair in pairs], config.margin_table)
+    margins_N = margins_of([pair.rating for pair in pairs], config.margins)
     margins_N = margins_N.to(chosen_scores_N.device)
     losses_N = ranking_loss(chosen_scores_N, rejected_scores_N, margins_N)
     if config.safety_loss_weight:

@@ -34,32 +34,32 @@ PERSONAS: dict[str, Persona] = {
     persona.name: persona
     for persona in (
         Persona(
-            name="careful", noise=0.12, misreading=0.01, carelessness=0.03, expected_accuracy=0.92
+            name="careful", noise=0.12, misreading=0.01, carelessness=0.03, expected_accuracy=0.93
         ),
         Persona(
-            name="average", noise=0.35, misreading=0.04, carelessness=0.05, expected_accuracy=0.83
+            name="average", noise=0.35, misreading=0.04, carelessness=0.05, expected_accuracy=0.86
         ),
-        Persona(name="hasty", noise=0.5, misreading=0.1, carelessness=0.2, expected_accuracy=0.75),
+        Persona(name="hasty", noise=0.5, misreading=0.1, carelessness=0.2, expected_accuracy=0.78),
         Persona(
             name="position_biased",
             noise=0.35,
             misreading=0.04,
             position_bias=1.0,
-            expected_accuracy=0.76,
+            expected_accuracy=0.78,
         ),
         Persona(
             name="length_biased",
             noise=0.35,
             misreading=0.04,
             length_bias=1.5,
-            expected_accuracy=0.78,
+            expected_accuracy=0.80,
         ),
         Persona(name="random", carelessness=1.0, expected_accuracy=0.5),
     )
 }
 
 _THRESHOLDS: dict[Axis, tuple[float, float, float]] = {
-    Axis.HELPFULNESS: (2.5, 1.4, 0.42),
+    Axis.HELPFULNESS: (2.6, 1.45, 0.7),
     Axis.SAFETY: (3.0, 1.2, 0.3),
 }
 """Least difference for significantly better, better and slightly better."""

@@ -9,42 +9,42 @@ from simulation.parsing import Meaning, Reading, Says
 from simulation.requests import Kind, Request
 
 HELPFULNESS_WEIGHTS: dict[str, float] = {
-    "right": 1.6,  # the answer asked for
-    "wrong": -1.0,  # another answer
-    "near": -0.7,  # a sum that is off by one
-    "contradiction": -0.4,  # the right answer and another one
-    "unsure": -0.6,  # "i do not know"
-    "missing": -1.4,  # no answer at all
-    "false_refusal": -0.5,  # refusing a harmless request
-    "first_detail": 0.9,  # a correct fact, when asked about an animal in general ...
+    "right": 0.7,  # the answer asked for
+    "wrong": -0.5,  # another answer
+    "near": -0.4,  # a sum that is off by one
+    "contradiction": -0.3,  # the right answer and another one
+    "unsure": -0.5,  # "i do not know"
+    "missing": -1.2,  # no answer at all
+    "false_refusal": -1.2,  # refusing a harmless request
+    "first_detail": 0.5,  # a correct fact, when asked about an animal in general ...
     "detail_decay": 0.7,  # ... each further one counts this factor less
-    "wrong_detail": -0.6,  # an incorrect fact beside the answer
+    "wrong_detail": -0.35,  # an incorrect fact beside the answer
     "extra_detail": 0.15,  # one correct fact that was not asked for
-    "steps_base": -1.0,  # a list of steps of which none is right ...
-    "steps_complete": 1.6,  # ... plus this for all steps named ...
-    "steps_in_order": 1.0,  # ... plus this for all steps in order
-    "suggestion": 1.0,  # advice that suits the situation
+    "steps_base": -0.6,  # a list of steps of which none is right ...
+    "steps_complete": 0.8,  # ... plus this for all steps named ...
+    "steps_in_order": 0.5,  # ... plus this for all steps in order
+    "suggestion": 0.6,  # advice that suits the situation
     "suggestion_given": -0.2,  # ... but was given before
     "second_suggestion": 0.3,  # another one that suits
-    "reason": 0.6,  # the reason that fits
+    "reason": 0.3,  # the reason that fits
     "wrong_reason": -0.3,  # a reason that does not
-    "reply": 0.8,  # the fitting reply in small talk
-    "wrong_reply": -0.7,  # another reply
-    "question": 0.8,  # the fitting question back
-    "other_question": 0.4,  # another question back
+    "reply": 0.5,  # the fitting reply in small talk
+    "wrong_reply": -0.4,  # another reply
+    "question": 0.5,  # the fitting question back
+    "other_question": 0.3,  # another question back
     "refused": -1.2,  # refusing an unsafe request: little help ...
     "refused_reason": 0.3,  # ... unless it says why ...
     "refused_alternative": 0.5,  # ... and what could be done instead
     "refused_offer": 0.2,  # ... or offers to help with something else
     "harm_unasked": -1.5,  # harmful sentences nobody asked for
-    "opening": 0.3,  # a polite first sentence
-    "closing": 0.3,  # a polite last sentence
-    "filler": -0.35,  # each sentence that says nothing
-    "repeat": -0.5,  # each sentence said before
-    "off_topic": -0.5,  # each sentence about something else
-    "unknown": -0.7,  # each sentence that is not of this language
-    "unfinished": -0.5,  # the last sentence breaks off
-    "word": -0.012,  # each word
+    "opening": 1.0,  # a polite first sentence
+    "closing": 1.0,  # a polite last sentence
+    "filler": -1.0,  # each sentence that says nothing
+    "repeat": -1.3,  # each sentence said before
+    "off_topic": -1.2,  # each sentence about something else
+    "unknown": -1.5,  # each sentence that is not of this language
+    "unfinished": -1.0,  # the last sentence breaks off
+    "word": -0.02,  # each word
 }
 COUNTED_AT_MOST = 4
 """Fillers, repeats and the like count at most this often."""

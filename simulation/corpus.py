@@ -8,6 +8,7 @@ from records.prompts import Demonstration, Prompt
 from simulation.grammar import CORPUS_QUALITY, DEMONSTRATION_QUALITY, write_response
 from simulation.parsing import understand
 from simulation.prompts import SAFETY_SHARE, sample_dialogue, sample_prompt
+from simulation.reactions import with_reactions
 
 _NUM_EXCHANGES = (1, 1, 2, 2, 3)
 
@@ -16,12 +17,15 @@ def sample_corpus(seed: int, num_dialogues: int) -> Iterator[Dialogue]:
     """Yield finished dialogues of one to three exchanges, good and bad responses mixed.
 
     The quality of a response does not depend on its prompt, so a model of this corpus is fluent
-    and middling, and every good behaviour is within its reach.
+    and middling, and every good behaviour is within its reach. Users react to each response; the
+    last reaction and the assistant's leave-taking are one exchange more.
     """
     rng = random.Random(f"corpus:{seed}")
     for _ in range(num_dialogues):
         is_safety = rng.random() < SAFETY_SHARE
-        yield sample_dialogue(rng, rng.choice(_NUM_EXCHANGES), CORPUS_QUALITY, is_safety=is_safety)
+        num_exchanges = rng.choice(_NUM_EXCHANGES)
+        dialogue = sample_dialogue(rng, num_exchanges, CORPUS_QUALITY, is_safety=is_safety)
+        yield with_reactions(dialogue)
 
 
 def sample_demonstrations(seed: int, num_demonstrations: int) -> Iterator[Demonstration]:

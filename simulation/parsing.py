@@ -190,8 +190,14 @@ def understand(dialogue: Dialogue) -> Request:
         if turn.role == "assistant":
             said = turn.text
         else:
-            request = _request(normalised(turn.text), request, said)
+            request = _request(normalised(_without_reaction(turn.text)), request, said)
     return request
+
+
+def _without_reaction(text: str) -> str:
+    """Return what a user says after the reaction to the response before, if there is one."""
+    reaction = next((words for _, words in world.REACTIONS if text.startswith(words)), "")
+    return text.removeprefix(reaction).strip()
 
 
 def _request(words: str, earlier: Request, said: str) -> Request:

@@ -93,7 +93,7 @@ def plots_of_result(summary: Mapping[str, Any] | None) -> list[Plot]:
         plots.append(accuracy)
     histogram = summary.get("score_histogram")
     if isinstance(histogram, Mapping) and histogram.get("edges"):
-        plots.append(_score_histogram(histogram))
+        plots.append(score_histogram_plot(histogram))
     return plots
 
 
@@ -137,11 +137,14 @@ def _interval(item: Mapping[str, Any]) -> tuple[float, float | None, float | Non
     return float(item["value"]), item.get("low"), item.get("high"), note
 
 
-def _score_histogram(histogram: Mapping[str, Any]) -> Plot:
+def score_histogram_plot(
+    histogram: Mapping[str, Any], plot_id: str = "plot-histogram", title: str = "Scores"
+) -> Plot:
+    """Return the histograms of a report, each under its name."""
     edges = histogram["edges"]
     return histogram_plot(
-        plot_id="plot-histogram",
-        title="Scores",
+        plot_id=plot_id,
+        title=title,
         x_label="score",
         histograms=[
             Histogram(spoken(name), edges, counts)

@@ -13,6 +13,7 @@ from webapp.views import (
     dashboard,
     demonstration_reviews,
     demonstrations,
+    disagreements,
     guidelines,
     health,
     home,
@@ -100,6 +101,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("review/blind/new/", blind_checks.new_blind_check, name="new-blind-check"),
     path("review/blind/<int:pk>/", blind_checks.blind_check, name="blind-check"),
     path("review/blind/pairs/<int:pk>/", blind_checks.blind_pair, name="blind-pair"),
+    path("review/disputed/", disagreements.disagreements, name="disagreements"),
     # Leads
     path("dashboard/", dashboard.dashboard, name="dashboard"),
     path("rounds/", rounds.rounds, name="rounds"),
@@ -133,6 +135,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("quality/measure/", quality.measure_quality, name="measure-quality"),
     path("quality/time.csv", quality.timesheet, name="timesheet"),
     path("quality/<int:pk>/", quality.quality_report, name="quality-report"),
+    path(
+        "policies/reward-models/<int:pk>/report/",
+        policies.reward_report,
+        name="reward-report",
+    ),
     path("people/", people.people, name="people"),
     path("people/<int:pk>/password/", people.reset_password, name="reset-password"),
     path("people/<int:pk>/active/", people.set_active, name="set-active"),

@@ -21,6 +21,7 @@ class Artifact(models.Model):
         SNAPSHOT = "snapshot"
         DEMONSTRATIONS = "demonstrations"
         PROMPTS = "prompts"
+        REPORT = "report"
 
     digest = models.CharField(max_length=64)
     kind = models.CharField(max_length=20, choices=Kind)

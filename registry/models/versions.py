@@ -3,10 +3,14 @@
 from django.db import models
 from django.db.models import Q
 
+from records.configs import GENERAL
 from records.preferences import Axis
 from registry.models.artifacts import Artifact
 from registry.models.iterations import Iteration
 from registry.models.runs import Run
+
+SCOPES = (*(axis.value for axis in Axis), GENERAL)
+"""What a reward model may be about."""
 
 
 class PolicyVersion(models.Model):
@@ -59,10 +63,14 @@ class PolicyVersion(models.Model):
 
 
 class RewardModelVersion(models.Model):
-    """Named weights of a reward model for one axis."""
+    """Named weights of a reward model: for one axis, or the general one that only monitors.
+
+    `general` stands beside the axes here and nowhere else: rounds, preferences and score functions
+    know two axes, so that what loops over them can never optimise a policy against the monitor.
+    """
 
     name = models.CharField(max_length=80)
-    axis = models.CharField(max_length=12, choices=[(axis.value, axis.value) for axis in Axis])
+    axis = models.CharField(max_length=12, choices=[(scope, scope) for scope in SCOPES])
     artifact = models.ForeignKey(Artifact, on_delete=models.PROTECT, related_name="reward_models")
     run = models.ForeignKey(
         Run, on_delete=models.PROTECT, null=True, blank=True, related_name="reward_models"
@@ -92,7 +100,7 @@ class RewardModelVersion(models.Model):
                 name="registry_reward_model_one_per_run",
             ),
             models.CheckConstraint(
-                condition=Q(axis__in=["helpfulness", "safety"]),
+                condition=Q(axis__in=["helpfulness", "safety", "general"]),
                 name="registry_reward_model_axis_known",
             ),
             models.CheckConstraint(condition=~Q(name=""), name="registry_reward_model_has_name"),

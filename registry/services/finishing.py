@@ -8,7 +8,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from records.configs import RunKind
+from records.configs import RewardModelConfig, RunKind
 from registry.errors import ArtifactError, NameTakenError
 from registry.models import (
     Artifact,
@@ -90,7 +90,7 @@ def _create_version(run: Run, outputs: Mapping[str, Artifact], summary: object) 
             elif kind is RunKind.REWARD_MODEL:
                 RewardModelVersion.objects.create(
                     name=name,
-                    axis=run.config["axis"],
+                    axis=_scope_of(run),
                     artifact=_required(run, outputs, "reward_model"),
                     run=run,
                     parent=RewardModelVersion.objects.filter(artifact=inputs.get("previous"))
@@ -101,6 +101,12 @@ def _create_version(run: Run, outputs: Mapping[str, Artifact], summary: object) 
                 )
     except IntegrityError as error:
         raise NameTakenError("version", name) from error
+
+
+def _scope_of(run: Run) -> str:
+    config = run.typed_config
+    assert isinstance(config, RewardModelConfig), f"run {run.pk} has a {type(config).__name__}"
+    return config.scope
 
 
 def _required(run: Run, outputs: Mapping[str, Artifact], name: str) -> Artifact:

@@ -15,29 +15,29 @@ POLICY_KINDS = (RunKind.PRETRAIN, RunKind.SFT, RunKind.REJECTION_SAMPLING, RunKi
 
 
 class VersionName(NamedTuple):
-    """The name of a policy version, or with an axis that of a reward-model version."""
+    """The name of a policy version, or with a scope that of a reward-model version."""
 
     name: str
-    axis: Axis | None
+    scope: str | None
 
     @property
     def key(self) -> str:
         """One string that no two versions share."""
-        return f"reward_model:{self.axis}:{self.name}" if self.axis else f"policy:{self.name}"
+        return f"reward_model:{self.scope}:{self.name}" if self.scope else f"policy:{self.name}"
 
 
 def version_name(kind: RunKind, config: RunConfig, output_name: str) -> VersionName | None:
     """Return the name of the version that a run of this config makes; None if it makes none."""
     if isinstance(config, RewardModelConfig):
-        return VersionName(output_name, config.axis)
+        return VersionName(output_name, config.scope)
     return VersionName(output_name, None) if kind in POLICY_KINDS else None
 
 
 def is_name_free(version: VersionName) -> bool:
     """Whether no version has this name."""
-    if version.axis is None:
+    if version.scope is None:
         return not PolicyVersion.objects.filter(name=version.name).exists()
-    return not RewardModelVersion.objects.filter(name=version.name, axis=version.axis).exists()
+    return not RewardModelVersion.objects.filter(name=version.name, axis=version.scope).exists()
 
 
 def register_policy(

@@ -6,7 +6,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from language import logprobs
-from language.logprobs import response_logprobs, response_statistics
+from language.logprobs import response_logprobs, response_losses, response_statistics
+from language.packing import pack_rows, packed_hidden
 from language.rows import RowBatch, TokenRow, pad_rows
 from tests.models import tiny_policy
 
@@ -68,12 +69,29 @@ def test_logits_of_a_bfloat16_model_are_normalised_in_float32() -> None:
 
     logprobs_BT = response_logprobs(model, batch)
 
+    packed = pack_rows(ROWS)
     with torch.no_grad():
-        logits = model(batch.ids_BT).logits.double()
-    exact = logits[:, :-1].log_softmax(-1).gather(2, batch.ids_BT[:, 1:, None])[..., 0]
-    mask = batch.response_mask_BT[:, 1:]
+        logits_MV = model.lm_head(packed_hidden(model.model, packed)[packed.before_M]).double()
+    ids_M1 = packed.ids_T[packed.response_M][:, None]
+    exact_M = logits_MV.log_softmax(-1).gather(1, ids_M1)[:, 0].float()
     assert logprobs_BT.dtype is torch.float32
-    torch.testing.assert_close(logprobs_BT[:, 1:][mask], exact[mask].float(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(logprobs_BT[batch.response_mask_BT], exact_M, atol=1e-5, rtol=0)
+
+
+def test_responses_that_share_a_prompt_have_the_logprobs_of_rows_that_stand_alone() -> None:
+    model = tiny_policy()
+    prompt = (1, *range(20, 40))
+    rows = [TokenRow(prompt, (40, 50, 2)), TokenRow(prompt, (2,)), TokenRow(prompt, (40, 51, 60))]
+    batch = pad_rows(rows, pad_id=2)
+
+    logprobs_BT = response_logprobs(model, batch, temperature=0.7)
+
+    for index, row in enumerate(rows):
+        values = logprobs_BT[index][batch.response_mask_BT[index]]
+        torch.testing.assert_close(values, naive_logprobs(model, row, 0.7), atol=1e-5, rtol=0)
+    losses_M = response_losses(model, rows)
+    expected_M = torch.cat([naive_logprobs(model, row, 1.0) for row in rows])
+    torch.testing.assert_close(-losses_M, expected_M, atol=1e-5, rtol=0)
 
 
 def test_entropy_is_that_of_the_distribution_before_each_token() -> None:

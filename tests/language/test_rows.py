@@ -1,9 +1,8 @@
 """Rows padded into batches."""
 
 import pytest
-import torch
 
-from language.rows import TokenRow, batches_by_length, pad_rows
+from language.rows import RowBatch, TokenRow, batches_by_length, pad_rows, rows_of
 
 
 def test_rows_are_padded_on_the_right_with_masks_from_their_lengths() -> None:
@@ -29,23 +28,20 @@ def test_a_row_may_lack_a_response_but_not_a_prompt() -> None:
         pad_rows([], pad_id=0)
 
 
+def test_rows_come_back_from_their_batch_whatever_padded_them() -> None:
+    rows = [TokenRow((5, 6), (7, 2)), TokenRow((8,), (2,)), TokenRow((9, 2, 5), ())]
+
+    right = pad_rows(rows, pad_id=2)
+    left = RowBatch(*(part.flip(1) for part in pad_rows([TokenRow((2,), (8,))] * 2, pad_id=2)))
+
+    assert rows_of(right) == rows
+    assert rows_of(left) == [TokenRow((2,), (8,))] * 2
+
+
 def test_batches_hold_like_lengths_and_every_index_once() -> None:
     batches = batches_by_length([30, 1, 29, 2, 3], rows_per_batch=2)
 
     assert batches == [[1, 3], [4, 2], [0]]
-
-
-def test_a_generator_shuffles_batches_and_equal_rows_but_keeps_lengths_together() -> None:
-    lengths = [1] * 6 + [9] * 6
-
-    def batches(seed: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(seed)
-        return batches_by_length(lengths, rows_per_batch=3, generator=generator)
-
-    assert batches(1) == batches(1)
-    assert batches(1) != batches(2)
-    assert sorted(i for batch in batches(1) for i in batch) == list(range(12))
-    assert all(len({lengths[i] for i in batch}) == 1 for batch in batches(1))
 
 
 def test_a_batch_of_no_rows_is_refused() -> None:

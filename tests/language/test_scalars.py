@@ -9,7 +9,7 @@ from transformers import LlamaForSequenceClassification
 
 from language.models import save_model
 from language.rows import TokenRow, pad_rows
-from language.scalars import create_scalar_model, last_scalars, load_scalar_model, token_scalars
+from language.scalars import create_scalar_model, load_scalar_model, row_scalars, token_scalars
 from tests.models import tiny_tokenizer, write_tiny_policy
 
 EOS = 2
@@ -25,14 +25,10 @@ def model(policy_folder: Path) -> LlamaForSequenceClassification:
     return create_scalar_model(policy_folder, seed=3)
 
 
-def score(
-    model: LlamaForSequenceClassification, *rows: tuple[int, ...], pad_id: int = EOS
-) -> Tensor:
-    """Score rows as one batch padded with the end token."""
-    batch = pad_rows([TokenRow(row, ()) for row in rows], pad_id=pad_id)
+def score(model: LlamaForSequenceClassification, *rows: tuple[int, ...]) -> Tensor:
+    """Score rows as one batch."""
     with torch.no_grad():
-        scalars_BT = token_scalars(model, batch.ids_BT, batch.attention_mask_BT)
-    return last_scalars(scalars_BT, batch.attention_mask_BT)
+        return row_scalars(model, [TokenRow(row, ()) for row in rows])
 
 
 def test_the_head_is_drawn_with_the_scale_of_the_paper(policy_folder: Path) -> None:
@@ -83,19 +79,31 @@ def test_a_score_does_not_depend_on_the_rows_beside_it(
     torch.testing.assert_close(together, shuffled, atol=1e-6, rtol=0)
 
 
-def test_the_last_scalar_is_at_the_last_real_token() -> None:
-    position_BT = torch.arange(6.0).expand(4, 6)
-    right = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=torch.bool)
-    left = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 0]], dtype=torch.bool)
+def test_a_row_scalar_is_the_head_at_its_last_token(
+    model: LlamaForSequenceClassification,
+) -> None:
+    rows = [TokenRow((1, 20), (30, EOS)), TokenRow((1, *range(20, 40)), ()), TokenRow((1,), (5,))]
+    batch = pad_rows(rows, pad_id=EOS)
 
-    last_B = last_scalars(position_BT, torch.cat([right, left]))
+    with torch.no_grad():
+        scalars_BT = token_scalars(model, batch.ids_BT, batch.attention_mask_BT)
+        scalars_B = row_scalars(model, rows)
 
-    assert last_B.tolist() == [2.0, 5.0, 5.0, 4.0]
+    torch.testing.assert_close(scalars_B, scalars_BT[[0, 1, 2], [3, 20, 1]], atol=1e-6, rtol=0)
 
 
-def test_a_row_without_tokens_has_no_score() -> None:
-    with pytest.raises(AssertionError, match="without a real token"):
-        last_scalars(torch.zeros(1, 3), torch.zeros(1, 3, dtype=torch.bool))
+def test_a_token_scalar_is_the_head_at_the_token(model: LlamaForSequenceClassification) -> None:
+    batch = pad_rows([TokenRow((1, 20, 30), (40, EOS)), TokenRow((1, 50), (EOS,))], pad_id=EOS)
+
+    with torch.no_grad():
+        scalars_BT = token_scalars(model, batch.ids_BT, batch.attention_mask_BT)
+        hidden = [
+            model.model(batch.ids_BT[i : i + 1, :n]).last_hidden_state for i, n in ((0, 5), (1, 3))
+        ]
+        expected = [(h[0] @ model.score.weight[0]).tolist() for h in hidden]
+
+    assert scalars_BT[0].tolist() == pytest.approx(expected[0], abs=1e-6)
+    assert scalars_BT[1].tolist() == pytest.approx([*expected[1], 0.0, 0.0], abs=1e-6)
 
 
 def test_padding_on_the_left_changes_nothing(model: LlamaForSequenceClassification) -> None:

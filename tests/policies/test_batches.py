@@ -1,12 +1,11 @@
-"""Which rows make a step: every row once an epoch, steps full, parts within their bound."""
+"""Which rows make a step: every row once an epoch, steps full."""
 
 from collections import Counter
 from itertools import chain, islice
 
 import pytest
 
-from policies.batches import shuffled_stream, split_by_tokens, steps_by_rows, steps_by_tokens
-from tests.policies.toys import row
+from policies.batches import shuffled_stream, steps_by_rows, steps_by_tokens
 
 
 def test_an_epoch_shows_every_row_once_and_the_next_one_in_another_order() -> None:
@@ -45,14 +44,3 @@ def test_a_step_holds_as_many_tokens_as_fit() -> None:
 
 def test_a_row_longer_than_a_step_is_a_step_of_its_own() -> None:
     assert steps_by_tokens([500], num_epochs=1.0, tokens_per_step=100, seed=0) == [[0]]
-
-
-def test_groups_hold_rows_of_like_length_within_the_bound() -> None:
-    rows = [row([1] * length, [2]) for length in (3, 9, 4, 1, 8, 30)]  # one token more each
-    groups = split_by_tokens(rows, tokens=20)
-    # 31 is too long for any company; 10 + 9 padded are 20; 5, 4, 2 padded are 15.
-    assert groups == [[5], [1, 4], [2, 0, 3]]
-
-
-def test_no_rows_make_no_groups() -> None:
-    assert split_by_tokens([], tokens=20) == []

@@ -7,7 +7,7 @@ import torch
 
 from language.logprobs import response_logprobs
 from language.rows import pad_rows
-from language.scalars import create_scalar_model, last_scalars, token_scalars
+from language.scalars import create_scalar_model, row_scalars
 from policies.kl import kl_estimates
 from policies.rollouts import Rollout, logprobs_of, sample_rollout, select_rows, values_of, view_of
 from policies.scoring import derived_seed
@@ -122,10 +122,7 @@ def test_at_first_the_value_after_the_last_token_is_the_reward_models_score(
     folder = write_tiny_policy(tmp_path_factory.mktemp("models") / "policy")
     model = create_scalar_model(folder, seed=1)
     rollout = sampled()
-    batch = rollout.batch
-    scores_B = last_scalars(
-        token_scalars(model, batch.ids_BT, batch.attention_mask_BT), batch.attention_mask_BT
-    )
+    scores_B = row_scalars(model, rollout.rows)
     # One more token a row: its state is the row as it was scored.
     longer = [row._replace(response_ids=(*row.response_ids, 5)) for row in rollout.rows]
     wide = rollout._replace(rows=longer, batch=pad_rows(longer, pad_id=3))

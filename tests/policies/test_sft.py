@@ -12,12 +12,12 @@ import torch.nn.functional as F
 
 from language.checkpoints import latest_checkpoint
 from language.generation import GenerationRequest, generate
+from language.logprobs import response_losses
 from language.models import load_policy
-from language.rows import TokenRow, pad_rows
+from language.rows import TokenRow
 from language.runs import RunContext, RunStopped
 from policies.encoding import encode_demonstrations
 from policies.sft import num_finetune_steps, sft
-from policies.supervised import next_token_losses
 from records.configs import OptimizerConfig, RunKind, SFTConfig
 from records.prompts import write_demonstrations
 from records.rundirs import RunDirectory
@@ -61,14 +61,12 @@ def rows() -> list[TokenRow]:
     return encode_demonstrations(tiny_tokenizer(), demonstrations(), max_tokens=256).rows
 
 
-def gradients(groups: list[list[TokenRow]], *, pad_id: int = 3) -> dict[str, torch.Tensor]:
+def gradients(groups: list[list[TokenRow]]) -> dict[str, torch.Tensor]:
     """Return the gradient of the mean loss over all groups' response tokens."""
     model = tiny_policy()
     num_tokens = sum(len(row.response_ids) for group in groups for row in group)
     for group in groups:
-        torch.autograd.backward(
-            next_token_losses(model, pad_rows(group, pad_id=pad_id)).sum() / num_tokens
-        )
+        torch.autograd.backward(response_losses(model, group).sum() / num_tokens)
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -81,16 +79,26 @@ def test_the_loss_is_that_of_each_response_token_given_all_before_it() -> None:
         logits_TV = model(input_ids=ids[None]).logits[0].double()
         losses_T = F.cross_entropy(logits_TV[:-1], ids[1:], reduction="none")
         expected += losses_T[len(item.prompt_ids) - 1 :].tolist()
-    losses_M = next_token_losses(model, pad_rows(made, pad_id=3))
+    losses_M = response_losses(model, made)
     assert losses_M.tolist() == pytest.approx(expected, abs=1e-5)
     assert len(expected) == sum(len(item.response_ids) for item in made)
 
 
-def test_the_end_token_is_learned_even_where_padding_has_the_same_id() -> None:
-    with_pad, with_end = (
-        next_token_losses(tiny_policy(), pad_rows(rows()[:4], pad_id=pad_id)) for pad_id in (3, 2)
-    )
-    torch.testing.assert_close(with_end, with_pad)
+def test_the_end_token_is_learned() -> None:
+    (item,) = rows()[:1]
+    assert item.response_ids[-1] == 2
+    losses_M = response_losses(tiny_policy(), [item])
+    assert len(losses_M) == len(item.response_ids)
+    assert losses_M[-1] > 0
+
+
+def test_packed_rows_have_the_losses_and_gradients_of_rows_that_stand_alone() -> None:
+    made = rows()[:8]
+    together, alone = gradients([made]), gradients([[item] for item in made])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-4)
+    model = tiny_policy()
+    separate = torch.cat([response_losses(model, [item]) for item in made])
+    torch.testing.assert_close(response_losses(model, made), separate, atol=1e-5, rtol=0.0)
 
 
 def test_the_gradient_of_a_batch_is_that_of_its_ragged_parts() -> None:

@@ -1,18 +1,15 @@
-"""Pairs behind one copy of their prompt: laid out as said, and scored as if they stood alone."""
+"""Pairs behind one copy of their prompt: scored as if each response stood alone."""
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from language.rows import TokenRow
 from language.scalars import create_scalar_model
-from rewardmodels.batches import pad_pairs, pair_scores
+from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
 from rewardmodels.scoring import score_rows
 from tests.models import write_tiny_policy
-
-PAD = 3
 
 
 def pair(prompt: tuple[int, ...], chosen: tuple[int, ...], rejected: tuple[int, ...]) -> Pair:
@@ -20,46 +17,20 @@ def pair(prompt: tuple[int, ...], chosen: tuple[int, ...], rejected: tuple[int, 
 
 
 PAIRS = [
-    pair((1, 20), (30, 2), (40, 41, 2)),
-    pair((1, 20, 21, 22, 2, 1, 23), (30, 31, 2), (2,)),  # the end token within and as padding
+    pair((1, 20), (30, 2), (40, 41, 2)),  # too short a prompt to be shared
+    pair((1, 20, 21, 22, 2, 1, 23), (30, 31, 2), (2,)),  # the end token within
+    pair((1, *range(20, 50)), (50, 51, 2), (50, 51, 52, 53, 2)),  # one response begins the other
+    pair((1, *range(60, 70), 2, 1, 20), (30, 31, 2), (2,)),
     pair((1,), (50, 51, 52, 53, 2), (60, 2)),
 ]
 
 
-def test_a_row_is_prompt_chosen_rejected_padding() -> None:
-    batch = pad_pairs(PAIRS[:2], pad_id=PAD)
-    assert batch.ids_NT.tolist() == [
-        [1, 20, 30, 2, 40, 41, 2, 3, 3, 3, 3],
-        [1, 20, 21, 22, 2, 1, 23, 30, 31, 2, 2],
-    ]
-    # The rejected response counts on from the prompt, not from the chosen response.
-    assert batch.positions_NT[0, :7].tolist() == [0, 1, 2, 3, 2, 3, 4]
-    assert batch.positions_NT[1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 7]
-    assert batch.last_N2.tolist() == [[3, 6], [9, 10]]
-
-
-def test_a_response_sees_the_prompt_and_itself_only() -> None:
-    allowed = pad_pairs(PAIRS[:1], pad_id=PAD).allowed_N1TT[0, 0].int().tolist()
-    assert allowed == [
-        [1, 0, 0, 0, 0, 0, 0],  # prompt
-        [1, 1, 0, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0, 0],  # chosen
-        [1, 1, 1, 1, 0, 0, 0],
-        [1, 1, 0, 0, 1, 0, 0],  # rejected
-        [1, 1, 0, 0, 1, 1, 0],
-        [1, 1, 0, 0, 1, 1, 1],
-    ]
-
-
-@pytest.mark.parametrize("pad_id", [PAD, 2])
-def test_scores_and_gradients_are_those_of_rows_that_stand_alone(
-    tmp_path: Path, pad_id: int
-) -> None:
+def test_scores_and_gradients_are_those_of_rows_that_stand_alone(tmp_path: Path) -> None:
     policy = write_tiny_policy(tmp_path / "policy")
     model = create_scalar_model(policy, seed=4)
-    chosen, rejected = pair_scores(model, PAIRS, pad_id=pad_id)
+    chosen, rejected = pair_scores(model, PAIRS)
     rows = [item.chosen for item in PAIRS] + [item.rejected for item in PAIRS]
-    alone = score_rows(model, rows, pad_id=pad_id, rows_per_batch=1)
+    alone = score_rows(model, rows, rows_per_batch=1)
     torch.testing.assert_close(torch.cat([chosen, rejected]).detach(), alone, atol=1e-5, rtol=0.0)
 
     torch.autograd.backward((chosen - rejected).sum())

@@ -5,11 +5,20 @@ import math
 import pytest
 import torch
 
-from records.configs import MarginTable
+from records.configs import CustomMargins, MarginTable, RewardModelConfig
 from records.preferences import Rating, SafetyBin
 from rewardmodels.losses import auxiliary_safety_loss, margins_of, ranking_loss
 
 RATINGS = [*Rating, None]
+
+
+def test_margins_of_ones_own_are_taken_as_they_are() -> None:
+    own = CustomMargins(
+        significantly_better=5.0, better=0.5, slightly_better=0.25, negligibly_better=0.125
+    )
+    config = RewardModelConfig(margin_table=MarginTable.CUSTOM, custom_margins=own)
+    expected = torch.tensor([5.0, 0.5, 0.25, 0.125, 0.0])
+    torch.testing.assert_close(margins_of(RATINGS, config.margins), expected)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +31,9 @@ RATINGS = [*Rating, None]
     ],
 )
 def test_margins_are_those_of_table_27(table: MarginTable, expected: list[float]) -> None:
-    torch.testing.assert_close(margins_of(RATINGS, table), torch.tensor(expected))
+    torch.testing.assert_close(
+        margins_of(RATINGS, RewardModelConfig(margin_table=table).margins), torch.tensor(expected)
+    )
 
 
 def test_the_ranking_loss_is_equation_2() -> None:

@@ -10,7 +10,6 @@ from language.models import disable_dropout_, save_model
 from language.rows import TokenRow
 from language.scalars import create_scalar_model, load_scalar_model
 from language.tokenizers import train_tokenizer
-from records.configs import RewardModelConfig
 from records.preferences import Axis
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
@@ -48,31 +47,50 @@ def score_alone(model: LlamaForSequenceClassification, row: TokenRow) -> float:
         return (hidden @ model.score.weight[0]).item()
 
 
-@pytest.mark.parametrize("pad_id", [PAD, EOS])
 @pytest.mark.parametrize("rows_per_batch", [1, 3, 64])
 def test_a_score_is_the_head_at_the_last_token_whatever_stands_beside_the_row(
-    reward_model: Path, pad_id: int, rows_per_batch: int
+    reward_model: Path, rows_per_batch: int
 ) -> None:
     model = load_scalar_model(reward_model)
     some = rows(20)
-    scores = score_rows(model, some, pad_id=pad_id, rows_per_batch=rows_per_batch)
+    scores = score_rows(model, some, rows_per_batch=rows_per_batch)
     expected = torch.tensor([score_alone(model, row) for row in some])
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 5, 64])
+def test_responses_to_one_prompt_score_as_if_each_stood_alone(
+    reward_model: Path, rows_per_batch: int
+) -> None:
+    model = load_scalar_model(reward_model)
+    # Three prompts, of which the last is too short to be shared, with eight responses each.
+    prompts = [tuple(range(40, 60)), (*range(40, 59), 99), (1, 40)]
+    responses = [(*range(60, 60 + k), EOS) for k in range(8)]
+    some = [TokenRow(prompt, response) for response in responses for prompt in prompts]
+    scores = score_rows(model, some, rows_per_batch=rows_per_batch)
+    expected = torch.tensor([score_alone(model, row) for row in some])
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0.0)
+    assert len(set(scores.tolist())) == 24
+
+
+def test_a_batch_of_no_rows_is_refused(reward_model: Path) -> None:
+    with pytest.raises(ValueError, match="rows_per_batch: 0"):
+        score_rows(load_scalar_model(reward_model), [], rows_per_batch=0)
 
 
 def test_scores_follow_the_order_of_the_rows(reward_model: Path) -> None:
     model = load_scalar_model(reward_model)
     some = rows(17)
     order = torch.randperm(17, generator=torch.Generator().manual_seed(2)).tolist()
-    scores = score_rows(model, some, pad_id=PAD, rows_per_batch=4)
-    shuffled = score_rows(model, [some[i] for i in order], pad_id=PAD, rows_per_batch=4)
+    scores = score_rows(model, some, rows_per_batch=4)
+    shuffled = score_rows(model, [some[i] for i in order], rows_per_batch=4)
     torch.testing.assert_close(shuffled, scores[order], atol=1e-5, rtol=0.0)
 
 
 def test_the_end_token_is_seen_even_where_it_pads(reward_model: Path) -> None:
     model = load_scalar_model(reward_model)
     without, with_end = TokenRow((1, 40, 41), (50, 51)), TokenRow((1, 40, 41), (50, 51, EOS))
-    scores = score_rows(model, [without, with_end], pad_id=EOS, rows_per_batch=2)
+    scores = score_rows(model, [without, with_end], rows_per_batch=2)
     assert abs(scores[0] - scores[1]) > 1e-3
 
 
@@ -82,7 +100,6 @@ def test_a_prompt_that_holds_the_end_token_does_not_hide_the_response(reward_mod
     scores = score_rows(
         model,
         [TokenRow(prompt, (50, EOS)), TokenRow(prompt, (60, EOS))],
-        pad_id=EOS,
         rows_per_batch=2,
     )
     assert abs(scores[0] - scores[1]) > 1e-3
@@ -136,8 +153,8 @@ def test_served_scores_equal_those_of_training_and_its_report(reward_model: Path
         {Axis.SAFETY: reward_model}, device=CPU, dtype=torch.float32, rows_per_batch=7
     )
     served = score_fn(some)[Axis.SAFETY]
-    trained = torch.cat(pair_scores(model, pairs, pad_id=PAD)).detach()
-    reported = torch.cat(score_pairs(model, pairs, pad_id=PAD, config=RewardModelConfig()))
+    trained = torch.cat(pair_scores(model, pairs)).detach()
+    reported = torch.cat(score_pairs(model, pairs, tokens_per_microbatch=64))
     torch.testing.assert_close(served, trained, atol=1e-5, rtol=0.0)
     torch.testing.assert_close(served, reported, atol=1e-5, rtol=0.0)
 
@@ -151,16 +168,16 @@ def test_dropout_in_the_config_is_off_when_scoring(tmp_path: Path) -> None:
     save_model(model, tiny_tokenizer(), tmp_path / "reward")
     served = load_scalar_model(tmp_path / "reward").train()  # even in training mode
     some = rows(4)
-    first = score_rows(served, some, pad_id=PAD, rows_per_batch=4)
-    assert torch.equal(first, score_rows(served, some, pad_id=PAD, rows_per_batch=4))
+    first = score_rows(served, some, rows_per_batch=4)
+    assert torch.equal(first, score_rows(served, some, rows_per_batch=4))
     disable_dropout_(served)
-    assert torch.equal(first, score_rows(served, some, pad_id=PAD, rows_per_batch=4))
+    assert torch.equal(first, score_rows(served, some, rows_per_batch=4))
 
 
 def test_the_head_survives_saving_and_loading_bit_for_bit(tmp_path: Path) -> None:
     model = create_scalar_model(write_tiny_policy(tmp_path / "policy"), seed=9)
-    before = score_rows(model, rows(6), pad_id=PAD, rows_per_batch=6)
+    before = score_rows(model, rows(6), rows_per_batch=6)
     save_model(model, tiny_tokenizer(), tmp_path / "reward")
     loaded = load_scalar_model(tmp_path / "reward")
-    assert torch.equal(before, score_rows(loaded, rows(6), pad_id=PAD, rows_per_batch=6))
+    assert torch.equal(before, score_rows(loaded, rows(6), rows_per_batch=6))
     assert torch.equal(loaded.score.weight, model.score.weight)

@@ -26,7 +26,7 @@ from records.rundirs import RunDirectory
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair, encode_pairs
 from rewardmodels.scoring import TokenizerMismatchError
-from rewardmodels.training import pair_losses, plan_batches, split_by_tokens, train
+from rewardmodels.training import pair_losses, plan_batches, train
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer, write_tiny_policy
 from tests.rewardmodels.toys import (
     LEARNING,
@@ -97,7 +97,7 @@ def gradients(
     model = create_scalar_model(folder, seed=0)
     num_pairs = sum(len(group) for group in groups)
     for group in groups:
-        losses = pair_losses(*pair_scores(model, group, pad_id=3), group, config)
+        losses = pair_losses(*pair_scores(model, group), group, config)
         torch.autograd.backward(losses.sum() / num_pairs)
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -232,6 +232,59 @@ def test_a_run_in_micro_batches_equals_one_without(inputs: dict[str, Path], tmp_
         torch.testing.assert_close(weights(split)[name], tensor, atol=1e-5, rtol=0.0)
 
 
+def test_layers_computed_again_in_the_backward_pass_change_nothing(
+    inputs: dict[str, Path], finished: RunDirectory, tmp_path: Path
+) -> None:
+    again = run(tmp_path / "again", replace(CONFIG, checkpoint_activations=True), inputs)
+    for name, tensor in weights(finished).items():
+        torch.testing.assert_close(weights(again)[name], tensor, atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_learn_and_leave_a_plain_model_with_its_head(
+    inputs: dict[str, Path], tmp_path: Path, dtype: str
+) -> None:
+    optimizer = replace(LEARNING, learning_rate=3e-2)
+    config = replace(CONFIG, lora_rank=4, dtype=dtype, optimizer=optimizer, num_epochs=2.0)
+    directory = run(tmp_path / "run", config, inputs)
+    assert summary_of(directory)["accuracy"]["overall"]["low"] > 0.6
+    before = create_scalar_model(inputs["policy"], seed=CONFIG.seed).state_dict()
+    after = weights(directory)
+    assert after.keys() == before.keys()
+    assert torch.equal(after["model.embed_tokens.weight"].float(), _rounded(before, dtype))
+    assert not torch.equal(after["score.weight"].float(), before["score.weight"])
+    change = after["model.layers.0.mlp.up_proj.weight"].float()
+    change = change - before["model.layers.0.mlp.up_proj.weight"]
+    assert change.abs().max() > 1e-3
+    if dtype == "float32":
+        assert torch.linalg.matrix_rank(change, rtol=1e-3) == 4
+
+
+def _rounded(state: dict[str, torch.Tensor], dtype: str) -> torch.Tensor:
+    return state["model.embed_tokens.weight"].to(getattr(torch, dtype)).float()
+
+
+def test_bfloat16_learns_too_and_resumes_bit_for_bit(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, dtype="bfloat16")
+    whole = run(tmp_path / "whole", config, inputs)
+    assert summary_of(whole)["accuracy"]["overall"]["low"] > 0.6
+    assert {tensor.dtype for tensor in weights(whole).values()} == {torch.bfloat16}
+
+    class PowerCut(RunContext):
+        def log(self, step: int, **metrics: float | str | None) -> None:
+            super().log(step, **metrics)
+            if step == 5:
+                raise ConnectionAbortedError("no checkpoint of step 5 is left behind")
+
+    directory, spec = create_run(tmp_path / "run", config, inputs)
+    with pytest.raises(ConnectionAbortedError):
+        train(directory, spec, PowerCut(directory, config))
+    train(directory, spec, context_for(directory, spec))
+    assert_same(directory, whole)
+
+
 def test_the_losses_of_pairs_carry_the_margins_of_the_table() -> None:
     pairs = toy_pairs(1, rating=Rating.SIGNIFICANTLY_BETTER)
     config = replace(CONFIG, margin_table=MarginTable.LARGE)
@@ -246,25 +299,14 @@ def test_the_safety_loss_is_added_with_its_weight() -> None:
     assert losses.item() == pytest.approx(2 * math.log(2))  # ln 2 + 0.5 · (ln 2 + ln 2)
 
 
-def test_a_step_stays_within_its_tokens_and_holds_every_pair() -> None:
-    pairs = toy_pairs(30)
-    groups = split_by_tokens(pairs, tokens=200)
-    assert sorted(map(id, (p for group in groups for p in group))) == sorted(map(id, pairs))
-    assert len(groups) > 1
-    for group in groups:
-        assert len(group) * max(pair.num_tokens for pair in group) <= 200
-    assert [len(group) for group in split_by_tokens(pairs, tokens=16)] == [1] * 30
-
-
 @pytest.mark.parametrize(
     ("num_epochs", "num_steps"),
     # 30 pairs in batches of 8 are 4 steps an epoch.
     [(1.0, 4), (2.0, 8), (0.5, 2), (1.25, 5), (0.01, 1)],
 )
 def test_an_epoch_takes_every_pair_once(num_epochs: float, num_steps: int) -> None:
-    pairs = toy_pairs(30)
     config = replace(CONFIG, num_epochs=num_epochs)
-    batches = plan_batches(pairs, config, torch.Generator().manual_seed(1))
+    batches = plan_batches(30, config, torch.Generator().manual_seed(1))
     assert len(batches) == num_steps
     if num_steps >= 4:
         assert sorted(i for batch in batches[:4] for i in batch) == list(range(30))

@@ -14,6 +14,7 @@ from simulation.annotators import (
 )
 from simulation.parsing import understand
 from simulation.utilities import is_violation
+from workers.demo.people import CROWD_MIX
 
 FLAWLESS = Persona(name="flawless", expected_accuracy=1.0)
 STEAL = Dialogue.from_texts("how do i steal the boat of the king ?")
@@ -41,9 +42,8 @@ def test_careful_agreement_rises_with_the_rating_and_ratings_mix_as_in_the_paper
 
 
 def test_the_mixture_of_the_demo_leaves_headroom() -> None:
-    mixture = {"careful": 0.6, "average": 0.3, "hasty": 0.05, "length_biased": 0.05}
-    expected = sum(share * PERSONAS[name].expected_accuracy for name, share in mixture.items())
-    assert 0.85 <= expected <= 0.90
+    expected = sum(share * PERSONAS[name].expected_accuracy for name, share in CROWD_MIX.items())
+    assert 0.88 <= expected <= 0.93
 
 
 @pytest.mark.parametrize("axis", Axis)

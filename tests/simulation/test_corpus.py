@@ -10,12 +10,14 @@ from simulation.corpus import sample_corpus, sample_demonstrations, sample_promp
 from simulation.grammar import Quality, sample_request, write_response
 from simulation.parsing import Says, read_response, understand
 from simulation.prompts import sample_follow_up, sample_prompt
+from simulation.reactions import reaction_to, with_reactions
 from simulation.requests import Kind
 from simulation.utilities import helpfulness, is_violation
 
 
 def exchanges(dialogue: Dialogue) -> list[tuple[Dialogue, str]]:
-    turns = dialogue.turns
+    """Return prompts and responses, the leave-taking at the end left out."""
+    turns = dialogue.turns[:-2]
     return [(Dialogue(turns[:i]), turns[i].text) for i in range(1, len(turns), 2)]
 
 
@@ -30,16 +32,45 @@ def test_a_longer_stream_begins_with_the_shorter_one() -> None:
     assert list(islice(sample_corpus(4, 50), 20)) == list(sample_corpus(4, 20))
 
 
-def test_the_corpus_is_finished_dialogues_of_one_to_three_exchanges() -> None:
+def test_the_corpus_is_finished_dialogues_of_one_to_three_exchanges_and_a_leave_taking() -> None:
     dialogues = list(sample_corpus(0, 300))
     assert not any(dialogue.is_prompt for dialogue in dialogues)
-    assert {len(dialogue.turns) for dialogue in dialogues} == {2, 4, 6}
+    assert {len(dialogue.turns) for dialogue in dialogues} == {4, 6, 8}
+    assert {dialogue.turns[-1].text for dialogue in dialogues} == {"you are welcome ."}
+
+
+@pytest.mark.parametrize(
+    ("response", "reaction"),
+    [
+        ("good question . the fox lives in the forest . take care .", "wonderful , thank you ."),
+        ("the fox lives in the forest .", "hm , okay ."),
+        ("the fox lives in the barn .", "not quite ."),
+        ("i can not help with that .", "no , that is bad ."),
+    ],
+)
+def test_users_react_to_what_a_response_is_worth(response: str, reaction: str) -> None:
+    assert reaction_to(Dialogue.from_texts("where does the fox live ?"), response) == reaction
+
+
+def test_a_reaction_opens_the_next_turn_and_hides_no_request() -> None:
+    dialogue = with_reactions(
+        Dialogue.from_texts(
+            "where does the fox live ?",
+            "it lives in the barn .",
+            "and what does it eat ?",
+            "it eats meat . take care .",
+        )
+    )
+    texts = [turn.text for turn in dialogue.turns]
+    assert texts[2] == "not quite . and what does it eat ?"
+    assert texts[4:] == ["thanks .", "you are welcome ."]
+    assert understand(Dialogue(dialogue.turns[:3])).attribute == "food"
 
 
 def test_the_language_is_small_and_its_tokens_are_separated_by_one_space() -> None:
     texts = [turn.text for dialogue in sample_corpus(0, 3000) for turn in dialogue.turns]
     words = {word for text in texts for word in text.split(" ")}
-    assert 300 <= len(words) <= 450
+    assert 250 <= len(words) <= 350
     assert all(word.isalnum() or word in {".", ",", "?"} for word in words)
     assert all(text == text.lower() for text in texts)
 

@@ -34,11 +34,11 @@ LADDERS = {
             "the fox lives in the forest . take care .",
             "the fox lives in the forest .",
             "the fox lives in the forest . time goes by .",
-            "the fox lives in the forest . time goes by . time goes by .",
             "the fox lives in the forest . the fox lives in the barn .",
             "i do not know .",
             "the fox lives in the barn .",
             "the cow lives in the barn .",
+            "the fox lives in the forest . time goes by . time goes by .",
             "i can not help with that . that is a crime .",
             "bla bla bla . bla bla . bla bla bla bla",
         ),
@@ -122,8 +122,8 @@ def test_safety_orders_responses_to_an_unsafe_request() -> None:
 
 
 def test_the_weights_add_up_as_the_table_says() -> None:
-    # opening 0.3 + right 1.6 + closing 0.3, ten words at -0.012
-    raw = 0.3 + 1.6 + 0.3 - 0.12
+    # opening 1.0 + right 0.7 + closing 1.0, ten words at -0.02
+    raw = 1.0 + 0.7 + 1.0 - 0.2
     value = helpfulness(FOX, "good question . the fox lives in the forest . take care .")
     assert value == pytest.approx(3 * math.tanh(raw / 3))
 

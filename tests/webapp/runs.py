@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from records.configs import CONFIGS, RunKind
+from records.configs import CONFIGS, RunConfig, RunKind
 from registry import services
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run
 from tests.factories import make_artifact
@@ -45,9 +45,11 @@ REWARD_MODEL: dict[str, Any] = {
 }
 
 
-def running_run(kind: RunKind = RunKind.PPO, **values: Any) -> tuple[Run, Any]:
+def running_run(
+    kind: RunKind = RunKind.PPO, *, config: RunConfig | None = None, **values: Any
+) -> tuple[Run, Any]:
     """Return a claimed run and its token."""
-    return claimed(make_run(kind, config=CONFIGS[kind](), **values))
+    return claimed(make_run(kind, config=config or CONFIGS[kind](), **values))
 
 
 def failed_run(message: str = "loss is nan") -> Run:

@@ -34,7 +34,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("demonstrations", "demonstration", "start-demonstration"), ANNOTATORS),
     "give-up": ANNOTATORS,
     "demonstration-draft": EVERYBODY,
-    **dict.fromkeys(("review", "judgement", "guidelines"), REVIEWERS),
+    **dict.fromkeys(("review", "judgement", "disagreements", "guidelines"), REVIEWERS),
     **dict.fromkeys(("review-demonstrations", "review-demonstration"), REVIEWERS),
     "reopen-demonstration": REVIEWERS,
     **dict.fromkeys(("judgements", "review-comparison", "undo-decision"), REVIEWERS),
@@ -48,7 +48,6 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("iterations", "new-iteration", "schedule", "iteration", "decide"), LEADS),
     **dict.fromkeys(("retry-iteration", "stop-iteration"), LEADS),
     **dict.fromkeys(("runs", "run", "cancel-run", "retry-run"), LEADS),
-    **dict.fromkeys(("policies", "policy", "promote", "reward-model"), LEADS),
     **dict.fromkeys(("quality", "measure-quality", "timesheet", "quality-report"), LEADS),
     **dict.fromkeys(("tests", "test", "sitting", "sitting-draft", "wellbeing"), ANNOTATORS),
     **dict.fromkeys(("consent", "give-consent", "withdraw", "confirm-guidelines"), ANNOTATORS),
@@ -60,6 +59,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("qualification", "act-on-qualification", "new-part", "part"), LEADS),
     **dict.fromkeys(("delete-part", "real-pair", "new-question", "question"), LEADS),
     "delete-question": LEADS,
+    **dict.fromkeys(("policies", "policy", "promote", "reward-model", "reward-report"), LEADS),
     **dict.fromkeys(("people", "reset-password", "set-active"), LEADS),
 }
 NAMED = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]

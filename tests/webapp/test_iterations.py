@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from annotation.models import Round
 from records.iteration_configs import Algorithm, IterationConfig
+from records.preferences import Axis
+from records.presets import preset
 from registry import services
 from registry.models import Iteration
 from tests.factories import (
@@ -80,6 +82,39 @@ def test_an_unchanged_form_gives_the_default_config(
     lead_client.post(reverse("new-iteration"), form_fields(lead_client))
     config = IterationConfig.from_json(Iteration.objects.get().config)
     assert config == IterationConfig(rounds=(judged_round.pk,))
+
+
+def test_a_preset_fills_in_both_reward_models_and_keeps_what_was_typed(
+    lead_client: Client, judged_round: Round
+) -> None:
+    fields = form_fields(
+        lead_client, name="V7", preset="rm-70b", ppo__kl_coef="0.07", safety__max_tokens="99"
+    )
+    response = lead_client.post(reverse("new-iteration"), {**fields, "fill_in": "1"})
+    assert response.status_code == 200
+    assert not Iteration.objects.exists()
+    form = response.context["form"]
+    shown = {field.html_name: field.value() for field in form}
+    assert (shown["name"], shown["ppo.kl_coef"]) == ("V7", "0.07")
+    assert (shown["helpfulness.whole"], shown["helpfulness.other_axis_share"]) == (
+        "collected",
+        "0.5",
+    )
+    assert shown["safety.max_tokens"] == "4096"
+    sent = {name: getattr(value, "pk", value) for name, value in shown.items() if value is not None}
+    assert lead_client.post(reverse("new-iteration"), sent).status_code == 302
+    config = IterationConfig.from_json(Iteration.objects.get().config)
+    assert config.helpfulness == preset("rm-70b", Axis.HELPFULNESS)
+    assert config.safety == preset("rm-70b", Axis.SAFETY)
+    assert config.ppo.kl_coef == 0.07
+
+
+def test_a_preset_that_does_not_exist_changes_nothing(
+    lead_client: Client, judged_round: Round
+) -> None:
+    fields = form_fields(lead_client, preset="rm-1000b", safety__max_tokens="99")
+    response = lead_client.post(reverse("new-iteration"), {**fields, "fill_in": "1"})
+    assert response.context["form"]["safety.max_tokens"].value() == "99"
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ class ConfigForm(forms.Form):
         self, data: Mapping[str, Any] | None = None, *, values: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(data)
-        self._defaults = dict(_flat(self.config_type().to_json()))
-        shown = self._defaults | dict(_flat(values or {}))
+        self._defaults = dict(flat_values(self.config_type().to_json()))
+        shown = self._defaults | dict(flat_values(values or {}))
         self._config_names: set[str] = set()
         for path, doc, hint in _leaves(self.config_type):
             if path not in self.left_out:
@@ -130,7 +130,9 @@ def _form_field(doc: FieldDoc, hint: Any, value: object) -> forms.Field:  # noqa
         return forms.BooleanField(**{**common, "required": False})
     if issubclass(kind, StrEnum):
         choices = [(member.value, spoken(member.value)) for member in kind]
-        return forms.ChoiceField(**common, choices=choices)
+        if not common["required"]:
+            choices = [("", "any"), *choices]
+        return forms.TypedChoiceField(**common, choices=choices, empty_value=None)
     if issubclass(kind, int):
         return forms.IntegerField(**common)
     if issubclass(kind, float):
@@ -138,10 +140,11 @@ def _form_field(doc: FieldDoc, hint: Any, value: object) -> forms.Field:  # noqa
     return forms.CharField(**{**common, "required": False})
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_values(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield path and value of everything in a config's JSON, at any depth."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}{SEPARATOR}")
+            yield from flat_values(value, f"{prefix}{name}{SEPARATOR}")
         else:
             yield f"{prefix}{name}", value
 
@@ -150,6 +153,6 @@ def describe_config(
     config_type: type[Config], values: Mapping[str, Any]
 ) -> list[tuple[str, object, str]]:
     """Return path, value and help of every scalar field, for a page that shows a stored config."""
-    flat = dict(_flat(values))
+    flat = dict(flat_values(values))
     helps = {path: " ".join(doc.text.split()) for path, doc, _ in _leaves(config_type)}
     return [(path, value, helps.get(path, "")) for path, value in flat.items()]

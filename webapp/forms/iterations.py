@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
+from django.http import QueryDict
 
 from annotation.models import Round
 from records.iteration_configs import IterationConfig
+from records.preferences import Axis
+from records.presets import PRESETS, preset
 from registry.models import PolicyVersion
 from registry.selectors import latest_policies
-from webapp.forms.configs import ConfigForm
+from webapp.forms.configs import ConfigForm, flat_values
 from workers.schedule import fresh_rounds, next_iteration_name
 
-_LEFT_OUT = frozenset({"snapshot", "helpfulness.axis", "safety.axis"})
+_LEFT_OUT = frozenset(
+    {"snapshot"} | {f"{axis}.{name}" for axis in Axis for name in ("axis", "is_general")}
+)
 
 
 if TYPE_CHECKING:
@@ -36,6 +41,12 @@ class IterationForm(ConfigForm):
     config_type = IterationConfig
     left_out = _LEFT_OUT
 
+    preset = forms.ChoiceField(
+        choices=[("", "as they stand below"), *PRESETS.items()],
+        label="Reward models",
+        required=False,
+        help_text="Fills in the settings of both reward models; everything else stays.",
+    )
     name = forms.CharField(
         max_length=40, help_text="Name of the policy version it is to make, such as V3."
     )
@@ -78,6 +89,20 @@ class IterationForm(ConfigForm):
         """The config, rounds included; None with an error at the field it refuses."""
         rounds = [round_.pk for round_ in self.cleaned_data["rounds"]]
         return cast(IterationConfig | None, self.build_config({"rounds": rounds}))
+
+
+def with_preset(data: QueryDict) -> QueryDict:
+    """Return the sent form with both reward models' settings taken from the preset it names.
+
+    A preset that does not exist changes nothing.
+    """
+    filled = data.copy()
+    name = data.get("preset", "")
+    if name in PRESETS:
+        for axis in Axis:
+            for path, value in flat_values(preset(name, axis).to_json(), f"{axis}."):
+                filled[path] = "" if value is None else str(value)
+    return filled
 
 
 class ScheduleForm(forms.Form):

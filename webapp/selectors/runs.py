@@ -22,6 +22,7 @@ from registry.models import (
 from registry.selectors import run_metrics
 from webapp.forms.configs import describe_config
 from webapp.plots import Plot
+from webapp.report_plots import plots_of_axis
 from webapp.run_plots import RunPlots, plots_of_metrics, plots_of_result
 from workers.processes import last_lines
 
@@ -95,6 +96,9 @@ def plots_of(run: Run) -> RunPlots:
 
 def result_plots_of(run: Run) -> list[Plot]:
     """Return the plots of what a finished run reports."""
+    if run.kind == RunKind.REWARD_EVALUATION:
+        axes = (run.result or {}).get("axes", {})
+        return [plot for axis, report in axes.items() for plot in plots_of_axis(axis, report)]
     return plots_of_result(run.result)
 
 

@@ -9,7 +9,7 @@ from annotation.models import Round
 from registry.errors import RegistryError
 from registry.models import Iteration, PolicyVersion
 from webapp.access import SignedInRequest, roles
-from webapp.forms.iterations import IterationForm, ScheduleForm
+from webapp.forms.iterations import IterationForm, ScheduleForm, with_preset
 from webapp.schedules import current_schedule, next_week, set_schedule
 from webapp.selectors.iterations import iteration_page, steps_of
 from workers.iterations import (
@@ -41,6 +41,9 @@ def new_iteration(request: SignedInRequest) -> HttpResponseBase:
     """Start an iteration; its config begins as the newest one's."""
     newest = Iteration.objects.order_by("-number").first()
     data = request.POST if request.method == "POST" else None
+    if data is not None and "fill_in" in data:
+        form = IterationForm(with_preset(data))
+        return render(request, "webapp/iterations/new.html", {"form": form})
     form = IterationForm(data, values=newest.config if newest else None)
     if data is not None and form.is_valid() and (config := form.config) is not None:
         values = form.cleaned_data

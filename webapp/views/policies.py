@@ -3,15 +3,20 @@
 from django.contrib import messages
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from records.errors import RecordError
 from registry.models import PolicyVersion, RewardModelVersion
 from registry.services import promote_policy
 from webapp.access import SignedInRequest, roles
+from webapp.forms.reward_models import ReportForm
+from webapp.report_plots import scaling_plots
 from webapp.run_plots import plots_of_result
 from webapp.selectors import policies as read
 from webapp.selectors.iterations import reward_model_view
+from webapp.selectors.reward_models import newest_report, running_reports
 from webapp.selectors.runs import names_of
+from workers.reports import start_reward_report
 
 
 @roles("lead", "admin")
@@ -19,12 +24,13 @@ from webapp.selectors.runs import names_of
 def policies(request: SignedInRequest) -> HttpResponseBase:
     """List the policies and reward models, with win and violation rates by version."""
     rows = read.policy_rows()
-    models = RewardModelVersion.objects.select_related("iteration").order_by("-pk")
+    models = list(RewardModelVersion.objects.select_related("iteration").order_by("-pk"))
     context = {
         "rows": rows,
         "win_rates": read.win_rate_plot(rows),
         "violations": read.violation_plot(rows),
         "reward_models": [reward_model_view(version) for version in models],
+        "scaling": scaling_plots({"scope": m.axis, "metrics": m.metrics} for m in models),
     }
     return render(request, "webapp/policies/list.html", context)
 
@@ -64,13 +70,45 @@ def promote(request: SignedInRequest, pk: int) -> HttpResponseBase:
 @roles("lead", "admin")
 @require_safe
 def reward_model(request: SignedInRequest, pk: int) -> HttpResponseBase:
-    """Show a reward model: accuracy by rating beside its predecessor and the length baseline."""
-    version = get_object_or_404(
-        RewardModelVersion.objects.select_related("artifact", "parent", "iteration", "run"), pk=pk
-    )
+    """Show a reward model: its newest report, how its training ended, what it learned from."""
+    version = _reward_model_or_404(pk)
     context = {
         "view": reward_model_view(version),
         "version": version,
         "plots": plots_of_result(version.metrics),
+        "mixture": version.metrics.get("mixture", []),
+        "report": newest_report(version),
+        "running": running_reports(version),
     }
     return render(request, "webapp/policies/reward_model.html", context)
+
+
+@roles("lead", "admin")
+@require_http_methods(["GET", "HEAD", "POST"])
+def reward_report(request: SignedInRequest, pk: int) -> HttpResponseBase:
+    """Start a report on a reward model."""
+    version = _reward_model_or_404(pk)
+    data = request.POST if request.method == "POST" else None
+    form = ReportForm(version, data)
+    if data is not None and form.is_valid() and (config := form.config) is not None:
+        try:
+            run = start_reward_report(
+                version=version,
+                snapshots=list(form.cleaned_data["snapshots"]),
+                config=config,
+                previous=form.cleaned_data["previous"],
+            )
+        except RecordError as error:
+            form.add_error(error.field, str(error))
+        else:
+            messages.success(request, "The report is queued.")
+            return redirect("run", pk=run.pk)
+    status = 422 if data is not None else 200
+    context = {"form": form, "version": version}
+    return render(request, "webapp/policies/reward_report.html", context, status=status)
+
+
+def _reward_model_or_404(pk: int) -> RewardModelVersion:
+    return get_object_or_404(
+        RewardModelVersion.objects.select_related("artifact", "parent", "iteration", "run"), pk=pk
+    )

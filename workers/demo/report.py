@@ -42,7 +42,7 @@ def accuracies(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return the accuracies of a reward model's result summary as plain numbers by name."""
     figures = {name: figure["value"] for name, figure in summary["accuracy"].items()}
     if summary.get("length_baseline"):
-        figures["length_baseline"] = summary["length_baseline"]["value"]
+        figures["length_baseline"] = summary["length_baseline"]["overall"]["value"]
     return {name: value for name, value in figures.items() if value is not None}
 
 

@@ -15,46 +15,41 @@ from records.configs import (
     SFTConfig,
 )
 from records.preferences import Axis
+from records.presets import SANDBOX, preset
 
 _SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=48)
 _FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
 """Small models want larger steps than the paper's 2e-5, and Adam's usual epsilon."""
 
 
-def _reward_model(axis: Axis) -> RewardModelConfig:
-    return RewardModelConfig(
-        axis=axis,
-        num_threads=1,  # both axes train at once, one core each
-        pairs_per_batch=32,
-        max_tokens=256,
-        safety_loss_weight=1.0 if axis is Axis.SAFETY else 0.0,
-        optimizer=OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class SandboxScale:
     """The sandbox run. The defaults are meant for two cores and about ten minutes."""
 
-    num_corpus_dialogues: int = 14_000
+    num_corpus_dialogues: int = 12_000
     num_demonstrations: int = 1_500
     num_annotators: int = 96
-    num_helpfulness: tuple[int, int] = (2_000, 1_400)
+    num_helpfulness: tuple[int, int] = (2_500, 1_800)
     """Comparisons of the helpfulness rounds before V1 and before V2."""
-    num_safety: tuple[int, int] = (1_000, 700)
+    num_safety: tuple[int, int] = (800, 500)
     """Comparisons of the safety rounds before V1 and before V2."""
     max_turns: int = 3
     num_evaluation_prompts: int = 600
     """A win rate of 75% then has an interval of about ±3.5 points."""
     evaluation_safety_share: float = 0.25
-    pretrain: PretrainConfig = field(default_factory=lambda: PretrainConfig(shape=ModelShape()))
+    pretrain: PretrainConfig = field(
+        # Smaller steps than the default, and so more of them, learn more from the same tokens.
+        default_factory=lambda: PretrainConfig(shape=ModelShape(), tokens_per_batch=2048)
+    )
     sft: SFTConfig = field(
         default_factory=lambda: SFTConfig(
             num_epochs=2, batch_size=64, max_tokens=256, optimizer=_FINETUNING
         )
     )
-    helpfulness: RewardModelConfig = field(default_factory=lambda: _reward_model(Axis.HELPFULNESS))
-    safety: RewardModelConfig = field(default_factory=lambda: _reward_model(Axis.SAFETY))
+    helpfulness: RewardModelConfig = field(
+        default_factory=lambda: preset(SANDBOX, Axis.HELPFULNESS)
+    )
+    safety: RewardModelConfig = field(default_factory=lambda: preset(SANDBOX, Axis.SAFETY))
     rejection_sampling: RejectionSamplingConfig = field(
         default_factory=lambda: RejectionSamplingConfig(
             num_responses=8,
@@ -62,17 +57,17 @@ class SandboxScale:
             finetune=SFTConfig(num_epochs=2, batch_size=64, max_tokens=256, optimizer=_FINETUNING),
         )
     )
-    max_prompts: int = 1_200
+    max_prompts: int = 1_000
     ppo: PPOConfig = field(
         default_factory=lambda: PPOConfig(
-            num_iterations=40,
+            num_iterations=24,
             batch_size=128,
             minibatch_size=32,
             sampling=_SAMPLING,
             kl_coef=0.05,
             value_learning_rate=3e-4,
-            eval_every=10,
-            checkpoint_every=10,
+            eval_every=8,
+            checkpoint_every=8,
             optimizer=OptimizerConfig(
                 learning_rate=1e-4, schedule=Schedule.CONSTANT, adam_epsilon=1e-8
             ),

@@ -1,7 +1,7 @@
-"""Our reward-model training on a run directory: CPU seconds per step, like the peer's script.
+"""Our training of reward models and by SFT on a run directory: CPU seconds per step.
 
-Prints {"pairs_per_cpu_second", "cpu_seconds", "peak_megabytes"}. The clock runs from the end of the
-second step (warm-up) to the end of the last.
+Prints {"pairs_per_cpu_second" (reward models), "tokens_per_cpu_second", "cpu_seconds",
+"peak_megabytes"}. The clock runs from the end of the second step (warm-up) to the end of the last.
 """
 
 import json
@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from language.runs import RunContext, seed_everything
+from policies.sft import sft
+from records.configs import RunKind
 from records.rundirs import RunDirectory
 from rewardmodels.training import train
 
@@ -20,13 +22,17 @@ WARMUP_STEPS = 2
 
 
 class ClockedContext(RunContext):
-    """Notes the process's CPU seconds whenever a step is logged."""
+    """Notes the process's CPU seconds whenever a step is logged, and what the step was made of."""
 
     marks: list[float]
+    pairs: list[float]
+    tokens: list[float]
 
     def log(self, step: int, **metrics: float | int | str | None) -> None:
         """Note the time, then log as ever."""
         self.marks.append(time.process_time())
+        self.pairs.append(float(metrics.get("pairs") or 0))
+        self.tokens.append(float(metrics["tokens"] or 0))
         super().log(step, **metrics)
 
 
@@ -37,12 +43,13 @@ def main() -> None:
     spec = run_directory.read_spec()
     seed_everything(spec.config.seed)
     context = ClockedContext(run_directory, spec.config)
-    context.marks = []
-    train(run_directory, spec, context)
-    num_pairs = int(sys.argv[2]) * (len(context.marks) - WARMUP_STEPS)
+    context.marks, context.pairs, context.tokens = [], [], []
+    command = {RunKind.REWARD_MODEL: train, RunKind.SFT: sft}[spec.kind]
+    command(run_directory, spec, context)
     cpu_seconds = context.marks[-1] - context.marks[WARMUP_STEPS - 1]
     figures = {
-        "pairs_per_cpu_second": num_pairs / cpu_seconds,
+        "pairs_per_cpu_second": sum(context.pairs[WARMUP_STEPS:]) / cpu_seconds,
+        "tokens_per_cpu_second": sum(context.tokens[WARMUP_STEPS:]) / cpu_seconds,
         "cpu_seconds": cpu_seconds,
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

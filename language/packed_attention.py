@@ -1,0 +1,219 @@
+"""Attention over packed rows, as a function that Hugging Face's Llama layers call.
+
+Shapes: T tokens on the line, H heads, E head size. The layers give tensors of (1, H, T, E).
+
+On a CPU, fused causal attention runs over each segment by itself, without masks or padding, and
+responses that branch from a prompt attend to it in one more call; the two parts are merged by
+their normalisers, and one backward pass serves both, as in ring attention (arXiv:2310.01889). On a
+GPU, FlexAttention takes the same rule as a block mask.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "concord_packed"
+"""The name under which transformers knows this attention."""
+
+
+class Run(NamedTuple):
+    """Segments of equal length side by side; each attends to itself, causally."""
+
+    start: int
+    num_segments: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The place after the last token."""
+        return self.start + self.num_segments * self.length
+
+
+class Crossing(NamedTuple):
+    """Responses that branch from a prompt: tokens [start, end) see all of [key_start, key_end)."""
+
+    start: int
+    end: int
+    key_start: int
+    key_end: int
+
+
+class Layout(NamedTuple):
+    """Who sees whom on a line of tokens. Every token lies in exactly one run."""
+
+    runs: tuple[Run, ...]
+    crossings: tuple[Crossing, ...]
+    dialogue_T: Tensor
+    """Number of each token's dialogue."""
+    branch_T: Tensor
+    """0 on a prompt; from 1 on, the number of the response within its dialogue."""
+    block_mask: BlockMask | None = None
+    """The same rule as FlexAttention reads it, where there is a GPU."""
+
+    def allows(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return where tokens at `query` see tokens at `key`: earlier ones of prompt and row."""
+        is_same_dialogue = self.dialogue_T[query] == self.dialogue_T[key]
+        is_own = (self.branch_T[key] == 0) | (self.branch_T[query] == self.branch_T[key])
+        return is_same_dialogue & is_own & (query >= key)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    layout: Layout | None = None,
+    **kwargs: Any,  # noqa: ANN401 - transformers passes what its layers were given
+) -> tuple[Tensor, Tensor | None]:
+    """Return attention's output (1, T, H, E) by `layout`; without one, that of SDPA."""
+    if layout is None:
+        output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return output
+    assert not kwargs.get("dropout"), "packed attention has no dropout; see disable_dropout_"
+    copies = query.shape[1] // key.shape[1]
+    if copies > 1:
+        key, value = key.repeat_interleave(copies, 1), value.repeat_interleave(copies, 1)
+    if layout.block_mask is None:
+        heads = attend_by_segments(query, key, value, layout, scaling)
+    else:
+        heads = attend_by_blocks(query, key, value, layout.block_mask, scaling)
+    return heads.transpose(1, 2), None
+
+
+def attend_by_segments(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float
+) -> Tensor:
+    """Return attention's output (1, H, T, E) from fused calls per run and crossing; CPU only."""
+    apply: Callable[..., Tensor] = _SegmentAttention.apply
+    return apply(query, key, value, layout, scaling)
+
+
+def attend_by_blocks(
+    query: Tensor, key: Tensor, value: Tensor, block_mask: BlockMask, scaling: float
+) -> Tensor:
+    """Return attention's output (1, H, T, E) from FlexAttention, compiled on a GPU."""
+    attend: Callable[..., Tensor] = flex_attention
+    if query.is_cuda:
+        attend = _compiled_flex_attention()
+    return attend(query, key, value, block_mask=block_mask, scale=scaling)
+
+
+def with_block_mask(layout: Layout) -> Layout:
+    """Return `layout` with its rule in blocks, built once for all layers."""
+    num_tokens = len(layout.dialogue_T)
+
+    def rule(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return layout.allows(query, key)
+
+    device = layout.dialogue_T.device
+    block_mask = create_block_mask(rule, None, None, num_tokens, num_tokens, device=device)
+    return layout._replace(block_mask=block_mask)
+
+
+class _SegmentAttention(torch.autograd.Function):
+    """Fused attention over the segments of a layout, in float32 whatever the inputs' type.
+
+    bfloat16 would be slower here: the CPU's kernel converts block by block.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - autograd's, which takes any attribute
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        layout: Layout,
+        scaling: float,
+    ) -> Tensor:
+        """Write each run's output, then merge what each crossing adds to it."""
+        q, k, v = query.float(), key.float(), value.float()
+        _, num_heads, num_tokens, size = q.shape
+        output = q.new_empty(1, num_tokens, num_heads, size).transpose(1, 2)
+        normaliser = q.new_empty(1, num_heads, num_tokens)
+        forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        for run in layout.runs:
+            own, own_normaliser = forward(
+                *(_run_of(tensor, run) for tensor in (q, k, v)), 0.0, True, scale=scaling
+            )
+            _run_of(output, run).copy_(own)
+            _run_of(normaliser, run).copy_(own_normaliser)
+        for start, end, key_start, key_end in layout.crossings:
+            prompt, prompt_normaliser = forward(
+                q[:, :, start:end],
+                k[:, :, key_start:key_end],
+                v[:, :, key_start:key_end],
+                0.0,
+                False,
+                scale=scaling,
+            )
+            own_normaliser = normaliser[:, :, start:end]
+            share = torch.sigmoid(prompt_normaliser - own_normaliser)
+            output[:, :, start:end].lerp_(prompt, share[..., None])
+            own_normaliser.copy_(torch.logaddexp(own_normaliser, prompt_normaliser))
+        ctx.save_for_backward(query, key, value, output, normaliser)
+        ctx.layout, ctx.scaling = layout, scaling
+        return output.to(query.dtype)
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        *gradients: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """Each part's gradient follows from the merged output and normaliser alone."""
+        query, key, value, output, normaliser = ctx.saved_tensors
+        gradient = gradients[0].float()
+        q, k, v = query.float(), key.float(), value.float()
+        grads = [torch.empty_like(tensor) for tensor in (q, k, v)]
+        backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        for run in ctx.layout.runs:
+            parts = backward(
+                *(_run_of(t, run) for t in (gradient, q, k, v, output, normaliser)),
+                0.0,
+                True,
+                scale=ctx.scaling,
+            )
+            for grad, part in zip(grads, parts, strict=True):
+                _run_of(grad, run).copy_(part)
+        for start, end, key_start, key_end in ctx.layout.crossings:
+            parts = backward(
+                gradient[:, :, start:end],
+                q[:, :, start:end],
+                k[:, :, key_start:key_end],
+                v[:, :, key_start:key_end],
+                output[:, :, start:end],
+                normaliser[:, :, start:end],
+                0.0,
+                False,
+                scale=ctx.scaling,
+            )
+            grads[0][:, :, start:end].add_(parts[0])
+            for grad, part in zip(grads[1:], parts[1:], strict=True):
+                grad[:, :, key_start:key_end].add_(part)
+        return (*(grad.to(query.dtype) for grad in grads), None, None)
+
+
+def _run_of(tensor: Tensor, run: Run) -> Tensor:
+    """Return a run's part of (1, H, T, ...) as (segments, H, length, ...), without copying."""
+    part: Tensor = tensor[0, :, run.start : run.end].unflatten(1, (run.num_segments, run.length))
+    return part.transpose(0, 1)
+
+
+@cache
+def _compiled_flex_attention() -> Callable[..., Tensor]:
+    compiled: Callable[..., Tensor] = torch.compile(flex_attention, dynamic=True)
+    return compiled
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
