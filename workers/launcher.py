@@ -79,8 +79,6 @@ def environment_of(config: RunConfig) -> dict[str, str]:
     """Return the environment of a run's process: no passwords, and the threads it asked for."""
     environment = {k: v for k, v in os.environ.items() if k not in _NO_BUSINESS_OF_RUNS}
     environment["PYTHONUNBUFFERED"] = "1"
-    # Threads that spin while they wait for each other bring a shared processor to a standstill.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if config.num_threads:
         environment["OMP_NUM_THREADS"] = str(config.num_threads)
     return environment
