@@ -17,6 +17,7 @@ from annotation.models import (
     DemonstrationSetItem,
     User,
 )
+from annotation.withdrawals import withdrawn
 from records.dialogues import Dialogue as DialogueRecord
 from records.errors import RecordError
 from records.prompts import Demonstration as DemonstrationRecord
@@ -34,7 +35,7 @@ def freeze_demonstrations(
 ) -> DemonstrationSet:
     """Freeze the approved demonstrations of `assignments`, each turn a row, in a stable order.
 
-    Equal rows give an equal artifact. Freezing the same assignments under the same name again
+    What its author took back by withdrawing consent is left out. Equal rows give an equal artifact. Freezing the same assignments under the same name again
     returns the first set, whatever was approved since.
 
     Raises:
@@ -109,6 +110,7 @@ def _freeze(
 def _approved_revisions(assignments: Sequence[Assignment]) -> Iterator[DemonstrationRevision]:
     revisions = DemonstrationRevision.objects.filter(
         pk__in=Demonstration.objects.filter(
+            ~withdrawn("author"),
             assignment__in=[assignment.pk for assignment in assignments],
             state=Demonstration.State.APPROVED,
         ).values("current")

@@ -28,11 +28,15 @@ class Reach(NamedTuple):
     policies: tuple[PolicyVersion, ...]
 
 
-def withdrawn() -> Exists:
-    """Return the condition, for a query of judgements, that their author took them back since."""
+def withdrawn(author: str = "annotator") -> Exists:
+    """Return the condition, for a query of what people made, that its author took it back since.
+
+    Args:
+        author: The field of the queried model that names the author.
+    """
     return Exists(
         Withdrawal.objects.filter(
-            annotator=OuterRef("annotator"), created_at__gte=OuterRef("created_at")
+            annotator=OuterRef(author), created_at__gte=OuterRef("created_at")
         )
     )
 

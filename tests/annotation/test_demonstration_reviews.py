@@ -375,3 +375,14 @@ def test_a_set_has_a_name_of_its_own_and_something_in_it() -> None:
         freeze_demonstrations(assignments=[assignment], name=" ", frozen_by=lead)
     with pytest.raises(NotAllowedError):
         freeze_demonstrations(assignments=[assignment], name="b", frozen_by=make_reviewer())
+
+
+def test_what_an_author_took_back_is_in_no_later_set() -> None:
+    assignment = open_test_assignment()
+    stays, leaves = make_annotator(), make_annotator()
+    for author, text in ((stays, "Hello."), (leaves, "Goodbye.")):
+        decide(make_demonstration("Hello?", text, author=author, assignment=assignment))
+    services.withdraw_consent(annotator=leaves, client_key=uuid.uuid4())
+    made = freeze_demonstrations(assignments=[assignment], name="after", frozen_by=make_lead())
+    rows = list(read_demonstrations(made.artifact.location))
+    assert [row.response for row in rows] == ["Hello."]

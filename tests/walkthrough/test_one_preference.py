@@ -78,6 +78,11 @@ def open_by_form(lead: Client, name: str, axis: Axis, policies: list[PolicyVersi
         fields[f"variant-{number}-policy"] = policy.pk
         fields[f"variant-{number}-max_new_tokens"] = SAMPLING.max_new_tokens
     fields |= {
+        field.name: field.value()
+        for field in page.context["form"]
+        if field.value() is not None
+    }
+    fields |= {
         "name": name,
         "axis": axis.value,
         "guidelines": make_guidelines(axis).pk,
@@ -179,8 +184,14 @@ def test_from_a_prompt_to_the_next_round(sandbox_models: SandboxModels, tmp_path
         spoiled = judge_by_form(annotator, dialogue, 1)
 
         # 5. A reviewer excludes the second judgement; the others come from a crowd.
-        fields = {"reason": "low_quality", "note": "read too quickly"}
-        url = reverse("judgement", args=[spoiled.pk])
+        fields = {
+            "kind": "exclude",
+            "judgement": str(spoiled.pk),
+            "reason": "low_quality",
+            "note": "read too quickly",
+            "client_key": str(uuid.uuid4()),
+        }
+        url = reverse("review-comparison", args=[spoiled.comparison_id])
         assert signed_in(reviewer).post(url, fields).status_code == 302
         for round_ in rounds:
             run_crowd(round_, simulated_annotators(16))
