@@ -26,7 +26,7 @@ _FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
 class SandboxScale:
     """The sandbox run. The defaults are meant for two cores and about ten minutes."""
 
-    num_corpus_dialogues: int = 12_000
+    num_corpus_dialogues: int = 10_500
     num_demonstrations: int = 1_500
     num_annotators: int = 96
     num_helpfulness: tuple[int, int] = (2_500, 1_800)
@@ -34,8 +34,8 @@ class SandboxScale:
     num_safety: tuple[int, int] = (800, 500)
     """Comparisons of the safety rounds before V1 and before V2."""
     max_turns: int = 3
-    num_evaluation_prompts: int = 600
-    """A win rate of 75% then has an interval of about ±3.5 points."""
+    num_evaluation_prompts: int = 500
+    """A win rate of 75% then has an interval of about ±4 points."""
     evaluation_safety_share: float = 0.25
     pretrain: PretrainConfig = field(
         # Smaller steps than the default, and so more of them, learn more from the same tokens.
@@ -57,10 +57,10 @@ class SandboxScale:
             finetune=SFTConfig(num_epochs=2, batch_size=64, max_tokens=256, optimizer=_FINETUNING),
         )
     )
-    max_prompts: int = 1_000
+    max_prompts: int = 800
     ppo: PPOConfig = field(
         default_factory=lambda: PPOConfig(
-            num_iterations=24,
+            num_iterations=16,
             batch_size=128,
             minibatch_size=32,
             sampling=_SAMPLING,
