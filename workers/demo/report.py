@@ -70,14 +70,14 @@ def print_versions(console: Console, versions: Sequence[VersionFigures], judge: 
 
 
 def print_accuracies(console: Console, versions: Sequence[VersionFigures]) -> None:
-    """Print the held-out accuracy of every reward model, by rating."""
+    """Print every reward model's held-out accuracy, by rating, beside that of "longer wins"."""
     table = Table(title="Reward models: accuracy on held-out comparisons", title_justify="left")
     table.add_column("for")
-    table.add_column("axis")
+    table.add_column("axis", no_wrap=True)
     shown = [version for version in versions if version.accuracy]
     names = {name for version in shown for row in version.accuracy.values() for name in row}
     ratings = [rating for rating in Rating if rating in names]
-    for heading in ("overall", *(_RATINGS[rating] for rating in ratings), "longer wins"):
+    for heading in ("overall", *(_RATINGS[rating] for rating in ratings), "length"):
         table.add_column(heading, justify="right")
     for version in shown:
         for axis, row in version.accuracy.items():

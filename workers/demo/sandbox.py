@@ -56,7 +56,7 @@ def run_sandbox(screen: Screen, scale: SandboxScale) -> list[VersionFigures]:
     rounds = _collect(screen, scale, lead, index=1, variants=(v1, sft))
     screen.headline("V2: new reward models, rejection sampling, PPO")
     v2 = _iterate(screen, scale, "V2", rounds, prompts, base=base, start=v1, baseline=sft)
-    screen.headline("Every version on the same held-out prompts, under the newest reward models")
+    screen.headline("Both versions on the same held-out prompts")
     runs = [_evaluate(screen, scale, version, sft, prompts) for version in (v1, v2)]
     return _figures(sft, [v1, v2], runs)
 
