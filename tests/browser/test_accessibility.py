@@ -176,7 +176,8 @@ def pages_of_reviewer() -> list[Place]:
     attempt: Attempt = take_part(make_annotator(), test, "Light is scattered.")
     reviewed = [disputed.comparison_id, excluded.comparison_id, flagged.pk]
     return [
-        *((name, None) for name in ("review", "judgements", "review-demonstrations")),
+        *((name, None) for name in ("review", "judgements", "disagreements")),
+        ("review-demonstrations", None),
         *(("review-comparison", pk) for pk in reviewed),
         *(("review-demonstration", made.pk) for made in (waiting, decided)),
         *((name, None) for name in ("blind-checks", "gradings", "guidelines-history", "password")),
