@@ -78,9 +78,7 @@ def open_by_form(lead: Client, name: str, axis: Axis, policies: list[PolicyVersi
         fields[f"variant-{number}-policy"] = policy.pk
         fields[f"variant-{number}-max_new_tokens"] = SAMPLING.max_new_tokens
     fields |= {
-        field.name: field.value()
-        for field in page.context["form"]
-        if field.value() is not None
+        field.name: field.value() for field in page.context["form"] if field.value() is not None
     }
     fields |= {
         "name": name,
