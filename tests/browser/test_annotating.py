@@ -197,6 +197,7 @@ def test_both_responses_appear_together_and_nothing_names_a_model(
 def test_waiting_says_when_the_last_sampler_is_gone(open_page: OpenPage, annotator: User) -> None:
     open_test_round()
     page = open_page("/annotate/", user=annotator)
+    expect(page.get_by_role("button", name="Start a dialogue")).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_url("**/dialogues/*/")  # loaded, scripts and all: keys pressed earlier are lost
     page.get_by_label("Your first message").fill("Is anybody there?")
