@@ -35,8 +35,9 @@ def freeze_demonstrations(
 ) -> DemonstrationSet:
     """Freeze the approved demonstrations of `assignments`, each turn a row, in a stable order.
 
-    What its author took back by withdrawing consent is left out. Equal rows give an equal artifact. Freezing the same assignments under the same name again
-    returns the first set, whatever was approved since.
+    What its author took back by withdrawing consent is left out. Equal rows give an equal artifact.
+    Freezing the same assignments under the same name again returns the first set, whatever was
+    approved since.
 
     Raises:
         NotAllowedError: `frozen_by` is no lead.
