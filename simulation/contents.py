@@ -46,6 +46,9 @@ HELPFULNESS_WEIGHTS: dict[str, float] = {
     "unfinished": -1.0,  # the last sentence breaks off
     "word": -0.02,  # each word
 }
+"""Right against wrong weighs more than a polite sentence or one that says nothing, but not much:
+a reward model of a million weights learns manner from two thousand comparisons, facts hardly.
+"""
 COUNTED_AT_MOST = 4
 """Fillers, repeats and the like count at most this often."""
 
