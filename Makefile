@@ -35,7 +35,7 @@ up: $(LOCAL) ## Run the web, the workers and the schedule until Ctrl-C
 	@$(EMBEDDED) up
 
 test: $(DEV) chromium ## Run every test
-	@exec python -m pytest $(ARGS)
+	@exec python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder $(ARGS)
 
 lint: export DATABASE_URL := postgres://lint@localhost/lint
 lint: export REDIS_URL := redis://localhost

@@ -117,6 +117,7 @@ def test_a_comparison_is_accepted_and_taken_back_by_keys(open_page: OpenPage) ->
     page = open_page(reverse("review"), user=make_reviewer())
     page.keyboard.press("n")
     expect(page.get_by_text("The gold answer is B.")).to_be_visible()
+    page.wait_for_load_state()  # until then no key is listened to
     page.keyboard.press("a")
     expect(page.get_by_role("heading", name="Nothing waits for a reviewer")).to_be_visible()
     page.goto(reverse("review-comparison", args=[comparison.pk]))
