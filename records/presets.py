@@ -54,11 +54,11 @@ def _paper(axis: Axis, learning_rate: float) -> RewardModelConfig:
 
 
 def _sandbox(axis: Axis) -> RewardModelConfig:
-    """Return what suits a model of a million weights: larger steps, Adam's usual epsilon."""
+    """Return what suits a model of a million weights: many large steps, Adam's usual epsilon."""
     return RewardModelConfig(
         axis=axis,
         num_threads=1,  # both axes train at once, one core each
-        pairs_per_batch=32,
+        pairs_per_batch=16,  # a few thousand pairs are few: smaller batches take more steps
         max_tokens=256,
         safety_loss_weight=1.0 if axis is Axis.SAFETY else 0.0,
         optimizer=OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8),

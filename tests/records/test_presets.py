@@ -51,7 +51,7 @@ def test_the_margins_are_those_of_table_27() -> None:
 
 def test_the_sandboxs_preset_fits_its_model() -> None:
     config = preset("rm-sandbox", Axis.SAFETY)
-    assert (config.pairs_per_batch, config.max_tokens, config.num_threads) == (32, 256, 1)
+    assert (config.pairs_per_batch, config.max_tokens, config.num_threads) == (16, 256, 1)
     assert (config.optimizer.learning_rate, config.optimizer.adam_epsilon) == (1e-3, 1e-8)
     assert config.safety_loss_weight == 1.0
 

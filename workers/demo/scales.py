@@ -26,10 +26,10 @@ _FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
 class SandboxScale:
     """The sandbox run. The defaults are meant for two cores and about ten minutes."""
 
-    num_corpus_dialogues: int = 10_500
+    num_corpus_dialogues: int = 12_000
     num_demonstrations: int = 1_500
     num_annotators: int = 96
-    num_helpfulness: tuple[int, int] = (2_500, 1_800)
+    num_helpfulness: tuple[int, int] = (2_800, 2_400)
     """Comparisons of the helpfulness rounds before V1 and before V2."""
     num_safety: tuple[int, int] = (800, 500)
     """Comparisons of the safety rounds before V1 and before V2."""
@@ -60,14 +60,14 @@ class SandboxScale:
     max_prompts: int = 800
     ppo: PPOConfig = field(
         default_factory=lambda: PPOConfig(
-            num_iterations=16,
+            num_iterations=20,
             batch_size=128,
             minibatch_size=32,
             sampling=_SAMPLING,
             kl_coef=0.05,
             value_learning_rate=3e-4,
-            eval_every=8,
-            checkpoint_every=8,
+            eval_every=10,
+            checkpoint_every=10,
             optimizer=OptimizerConfig(
                 learning_rate=1e-4, schedule=Schedule.CONSTANT, adam_epsilon=1e-8
             ),
