@@ -7,24 +7,28 @@ from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from webapp import formulas
+
 _TAGS = {
+    *formulas.TAGS,
     *("p", "br", "hr", "strong", "em", "s", "code", "pre", "blockquote", "ul", "ol", "li", "a"),
     *("h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"),
 }
-_ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}}
+_ATTRIBUTES = {**formulas.ATTRIBUTES, "a": {"href", "title"}, "ol": {"start"}}
 _parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(
     ["table", "strikethrough"]
 )
 _parser.disable("image")
+formulas.enable_formulas(_parser)
 
 
 @lru_cache(maxsize=4096)
 def render_markdown(text: str) -> SafeString:
     """Return `text` as sanitised HTML.
 
-    Raw HTML is shown as text, images are not loaded, links open only http, https and mailto and
-    carry no referrer, headings go below those of the page. Every block says `dir="auto"`, so that
-    right-to-left text reads correctly.
+    Mathematics becomes MathML. Raw HTML is shown as text, images are not loaded, links open only
+    http, https and mailto and carry no referrer, headings go below those of the page. Every block
+    says `dir="auto"`, so that right-to-left text reads correctly.
     """
     tokens = _parser.parse(text)
     for token in tokens:

@@ -17,10 +17,33 @@ from webapp.rendering import render_markdown
         ("`x < 1`", '<p dir="auto"><code>x &lt; 1</code></p>'),
         ("~~no~~", '<p dir="auto"><s>no</s></p>'),
         ("- a", '<ul>\n<li dir="auto">a</li>\n</ul>'),
+        ("$5 and $6", '<p dir="auto">$5 and $6</p>'),
+        ("`$x$`", '<p dir="auto"><code>$x$</code></p>'),
+        (r"$\frac{$", r'<p dir="auto"><code>\frac{</code></p>'),
     ],
 )
 def test_markdown_is_rendered(text: str, html: str) -> None:
     assert render_markdown(text).strip() == html
+
+
+@pytest.mark.parametrize("tex", ["$x^2$", r"\(x^2\)"])
+def test_a_formula_in_a_line_is_mathml(tex: str) -> None:
+    assert render_markdown(f"so {tex} grows") == (
+        '<p dir="auto">so <math display="inline"><mrow><msup><mi>x</mi><mn>2</mn></msup></mrow>'
+        "</math> grows</p>\n"
+    )
+
+
+@pytest.mark.parametrize("tex", ["$$\n\\frac{a}{b}\n$$", r"\[\frac{a}{b}\]", r"$$\frac{a}{b}$$"])
+def test_a_formula_of_its_own_is_displayed(tex: str) -> None:
+    html = render_markdown(tex)
+    assert '<math display="block">' in html
+    assert "<mfrac><mrow><mi>a</mi></mrow><mrow><mi>b</mi></mrow></mfrac>" in html
+
+
+def test_a_formula_nested_too_deeply_or_too_long_is_shown_as_its_source() -> None:
+    for tex in ("{" * 1900, "x" * 2001):
+        assert render_markdown(f"${tex}$") == f'<p dir="auto"><code>{tex}</code></p>\n'
 
 
 def test_right_to_left_text_sets_its_own_direction() -> None:
@@ -40,6 +63,12 @@ def test_right_to_left_text_sets_its_own_direction() -> None:
         "```\n</code></pre><script>alert(1)</script>\n```",
         '<form action="https://evil.example"><input name=x></form>',
         '[x](https://a.example/" onclick="alert(1))',
+        r"$\href{javascript:alert(1)}{x}$",
+        r"$\text{<script>alert(1)</script>}$",
+        r"$\text{<img src=x onerror=alert(1)>}$",
+        r"$\text{</mtext></math><style><img src=x onerror=alert(1)></style>}$",
+        r"$$\style{position:fixed}{x} \class{card}{y}$$",
+        r"\[<svg/onload=alert(1)>\]",
     ],
 )
 def test_an_attack_is_shown_as_text(attack: str) -> None:
@@ -55,7 +84,7 @@ def test_an_attack_is_shown_as_text(attack: str) -> None:
         'href="data',
     ):
         assert piece not in html.lower()
-    for attribute in (" onerror=", " onclick=", " onload=", " style="):
+    for attribute in (" onerror=", " onclick=", " onload=", " style=", " class="):
         assert not any(attribute in tag for tag in tags_of(html))
 
 
