@@ -44,8 +44,7 @@ class Missing(NamedTuple):
 
 
 # Written out: building it from query sets at every step costs ten times what it costs to run.
-_FACTS = """
-    SELECT
+FACTS = """
         EXISTS (
             SELECT FROM annotation_consentdocument document
             WHERE document.id = (SELECT max(id) FROM annotation_consentdocument)
@@ -62,7 +61,7 @@ _FACTS = """
         ),
         EXISTS (
             SELECT FROM annotation_guidelines wanted
-            WHERE wanted.id = ANY (%(guidelines)s)
+            WHERE wanted.id = ANY ({guidelines})
             AND EXISTS (
                 SELECT FROM annotation_guidelinesconfirmation known
                 JOIN annotation_guidelines earlier ON earlier.id = known.guidelines_id
@@ -75,7 +74,7 @@ _FACTS = """
         ),
         EXISTS (
             SELECT FROM annotation_requirement
-            WHERE round_id = ANY (%(rounds)s) OR axis = ANY (%(axes)s)
+            WHERE round_id = ANY ({rounds}) OR axis = ANY ({axes})
         ),
         EXISTS (SELECT FROM annotation_categoryoptout WHERE annotator_id = %(annotator)s),
         EXISTS (
@@ -87,9 +86,14 @@ _FACTS = """
             WHERE annotator_id = %(annotator)s AND daily_minutes IS NOT NULL
         )
 """
+"""The columns of `Facts`; what stands in braces are arrays of the rounds asked about."""
+
+_ASK_FACTS = "SELECT" + FACTS.format(
+    guidelines="%(guidelines)s", rounds="%(rounds)s", axes="%(axes)s"
+)
 
 
-class _Facts(NamedTuple):
+class Facts(NamedTuple):
     """What there is to look at for one person: answered by one query."""
 
     lacks_consent: bool
@@ -99,16 +103,18 @@ class _Facts(NamedTuple):
     is_bounded: bool
 
 
-def missing_for(annotator: User, rounds: Iterable[Round]) -> dict[int, tuple[Missing, ...]]:
+def missing_for(
+    annotator: User, rounds: Iterable[Round], facts: Facts | None = None
+) -> dict[int, tuple[Missing, ...]]:
     """Return what is missing for each round, by round id; empty where the person may work.
 
-    Costs one query where nothing is asked for, and never more for more rounds. Simulated
-    annotators are programs: nothing is asked of them.
+    Costs one query where nothing is asked for, none with the `facts` about these rounds, and never
+    more for more rounds. Simulated annotators are programs: nothing is asked of them.
     """
     rounds = list(rounds)
     found: dict[int, list[Missing]] = {round_.pk: [] for round_ in rounds}
     if rounds and not annotator.is_simulated:
-        facts = _facts(annotator, rounds)
+        facts = facts or _facts(annotator, rounds)
         if facts.lacks_consent:
             for missing in found.values():
                 missing.append(Missing(Need.CONSENT, "read what you consent to, and decide"))
@@ -137,7 +143,7 @@ def require_may_work(annotator: User, round_: Round) -> None:
         raise NotEligibleError(round_.name, missing[0].message)
 
 
-def _facts(annotator: User, rounds: Collection[Round]) -> _Facts:
+def _facts(annotator: User, rounds: Collection[Round]) -> Facts:
     """Ask the database once; every step of an annotator passes here, so the query stands ready."""
     values: dict[str, int | list[int] | list[str]] = {
         "annotator": annotator.pk,
@@ -146,8 +152,8 @@ def _facts(annotator: User, rounds: Collection[Round]) -> _Facts:
         "guidelines": list({round_.guidelines_id for round_ in rounds}),
     }
     with connection.cursor() as cursor:
-        cursor.execute(_FACTS, values)
-        return _Facts(*cursor.fetchone())
+        cursor.execute(_ASK_FACTS, values)
+        return Facts(*cursor.fetchone())
 
 
 def _requirements_of(rounds: Collection[Round]) -> QuerySet[Requirement]:
@@ -211,7 +217,7 @@ def _first_words(qualification: Qualification) -> str:
 
 
 def _add_wellbeing(
-    annotator: User, rounds: Collection[Round], found: dict[int, list[Missing]], facts: _Facts
+    annotator: User, rounds: Collection[Round], found: dict[int, list[Missing]], facts: Facts
 ) -> None:
     categories = categories_of(rounds)
     opted_out: set[str] = set()

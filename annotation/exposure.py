@@ -54,12 +54,15 @@ class Exposure(NamedTuple):
 def categories_of(rounds: Collection[Round]) -> dict[int, tuple[str, ...]]:
     """Return the categories of each round, by round id; empty for a round without unsafe texts.
 
-    A safety round whose lead said nothing is taken to contain all three risks of the paper.
+    A safety round whose lead said nothing is taken to contain all three risks of the paper. Rounds
+    that know what was declared (`Round.declared`) are not asked about again.
     """
-    declared: dict[int, list[str]] = {round_.pk: [] for round_ in rounds}
-    rows = ContentWarning.objects.filter(round__in=rounds).order_by("pk")
-    for round_id, category in rows.values_list("round", "category"):
-        declared[round_id].append(category)
+    declared = {round_.pk: list(round_.declared or ()) for round_ in rounds}
+    unknown = [round_ for round_ in rounds if round_.declared is None]
+    if unknown:
+        rows = ContentWarning.objects.filter(round__in=unknown).order_by("pk")
+        for round_id, category in rows.values_list("round", "category"):
+            declared[round_id].append(category)
     return {
         round_.pk: tuple(declared[round_.pk] or (RISKS if round_.axis == Axis.SAFETY else ()))
         for round_ in rounds

@@ -7,11 +7,12 @@ none waits, and none gets what another gets. At the end the cursor goes back to 
 finds what was locked for a moment when it passed by.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 
 from annotation.models import Round, Slot, SlotCursor, User
+from annotation.scale import Side
 from annotation.slots import LEASE
 
 WINDOW = 32
@@ -122,15 +123,25 @@ def release_lapsed(limit: int = 1000) -> int:
         return int(cursor.rowcount)
 
 
-def fill_slot(slot: Slot, annotator: User) -> bool:
-    """Mark a slot as judged, count it and drop its draft; False if it is in other hands.
+class Filled(NamedTuple):
+    """What became of a slot that was judged."""
+
+    is_disputed: bool
+    """Whether another judgement of the comparison, one that counts, prefers the other response."""
+
+
+def fill_slot(slot: Slot, annotator: User, side: Side) -> Filled | None:
+    """Mark a slot as judged, count it and drop its draft; None if it is in other hands.
 
     One statement, the last one before the commit: the round's row, which all share, stays locked
-    for as short a time as can be.
+    for as short a time as can be. It also looks for judgements that differ from the one just
+    stored, of the response on `side`; of two stored at the same moment neither sees the other.
     """
+    values = {"slot": slot.pk, "annotator": annotator.pk, "side": side.value}
     with connection.cursor() as cursor:
-        cursor.execute(_FILL_SQL, {"slot": slot.pk, "annotator": annotator.pk})
-        return cursor.fetchone() is not None
+        cursor.execute(_FILL_SQL, values)
+        row = cursor.fetchone()
+    return None if row is None else Filled(*row)
 
 
 _FILL_SQL = """
@@ -148,7 +159,16 @@ _FILL_SQL = """
         UPDATE annotation_round round SET num_further_judged = num_further_judged + 1 FROM filled
         WHERE round.id = filled.round_id AND filled.kind IN ('overlap', 'second_reading')
     )
-    SELECT kind FROM filled
+    SELECT filled.kind IN ('overlap', 'second_reading') AND EXISTS (
+        SELECT FROM annotation_judgement other
+        WHERE other.comparison_id = filled.comparison_id
+            AND other.displayed_side <> %(side)s AND other.kind NOT IN ('gold', 'repeat')
+            AND NOT EXISTS (
+                SELECT FROM annotation_exclusion
+                WHERE judgement_id = other.id AND is_active
+            )
+    )
+    FROM filled
 """
 
 

@@ -25,6 +25,7 @@ from annotation.models import (
     User,
 )
 from annotation.models.kinds import COUNTED_KINDS
+from annotation.prepared import Prepared
 from annotation.scale import Side
 from annotation.slots import next_free_at
 from records.dialogues import Dialogue as DialogueRecord
@@ -161,9 +162,10 @@ def get_slot_for(annotator: User, pk: int) -> Slot:
         NotFoundError: It is somebody else's, or there is none.
     """
     require_role(annotator, ANNOTATORS)
-    drafts = Draft.objects.filter(annotator=annotator, comparison=OuterRef("comparison"))
-    own = Slot.objects.filter(Q(annotator=annotator) | Exists(drafts))
-    return _one(_with_draft(own.with_pair(), annotator), "pair", pk)
+    slot = _OWN_SLOT.first(pk=pk, annotator=annotator.pk)
+    if slot is None:
+        raise NotFoundError("pair", pk)
+    return slot
 
 
 def get_judgement_for(reviewer: User, pk: int) -> Judgement:
@@ -237,8 +239,7 @@ def open_rounds() -> QuerySet[Round]:
 
 def held_slot(annotator: User) -> Slot | None:
     """Return the slot that an annotator holds; they hold one at most."""
-    held = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED)
-    return _with_draft(held.with_pair(), annotator).first()
+    return _HELD_SLOT.first(annotator=annotator.pk)
 
 
 def ready_pairs(annotator: User) -> QuerySet[Comparison]:
@@ -401,11 +402,26 @@ def _nothing(rounds: Sequence[Round]) -> Work:
     return Work(WorkKind.NOTHING, round=round_, reason=NothingReason.ALL_LEASED, next_free_at=time)
 
 
-def _with_draft(slots: QuerySet[Slot], annotator: User) -> QuerySet[Slot]:
+def _own_slot(pk: int, annotator: int) -> QuerySet[Slot]:
+    drafts = Draft.objects.filter(annotator=annotator, comparison=OuterRef("comparison"))
+    own = Slot.objects.filter(Q(annotator=annotator) | Exists(drafts), pk=pk)
+    return _with_draft(own.with_pair(), annotator)
+
+
+def _held_slot(annotator: int) -> QuerySet[Slot]:
+    held = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED)
+    return _with_draft(held.with_pair(), annotator)
+
+
+def _with_draft(slots: QuerySet[Slot], annotator: int) -> QuerySet[Slot]:
     """Annotate slots with the fields of the annotator's draft."""
     drafts = Draft.objects.filter(annotator=annotator, comparison=OuterRef("comparison"))
     fields: dict[str, Any] = {"draft_fields": Subquery(drafts.values("fields")[:1])}
     return slots.annotate(**fields)
+
+
+_OWN_SLOT = Prepared(_own_slot, "pk", "annotator")
+_HELD_SLOT = Prepared(_held_slot, "annotator")
 
 
 def _one(rows: QuerySet[T], what: str, pk: int) -> T:

@@ -1,5 +1,7 @@
 """Rounds: one campaign of annotation, its guidelines and the policy versions that answer."""
 
+from collections.abc import Sequence
+
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
@@ -102,6 +104,9 @@ class Round(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True)
 
     objects = models.Manager.from_queryset(RoundQuerySet)()
+
+    declared: Sequence[str] | None = None
+    """Categories of its content warnings, where whoever loaded it asked for them; else None."""
 
     class Meta:
         constraints = [

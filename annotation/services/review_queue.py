@@ -109,8 +109,9 @@ def queue_disagreements(*, round_: Round) -> int:
 def queue_disagreement(comparison: Comparison) -> ReviewItem | None:
     """Queue a comparison if its judgements prefer different responses; None if they do not.
 
-    Whoever stores a further judgement of a comparison calls this after it; of two that are stored
-    at the same moment neither sees the other, and `queue_disagreements` finds them.
+    Whoever stores a judgement that differs from others (`annotation.queue.fill_slot`) calls this
+    after it; of two stored at the same moment neither sees the other, and `queue_disagreements`
+    finds them.
     """
     rows = list(_counted().filter(comparison=comparison).values_list("displayed_side", "rating"))
     if len({side for side, _ in rows}) < 2:

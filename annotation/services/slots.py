@@ -2,14 +2,15 @@
 
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from annotation.access import ANNOTATORS, REVIEWERS, require_role
-from annotation.eligibility import missing_for, missing_in
+from annotation.desk import desk_of
+from annotation.eligibility import Missing, missing_for, missing_in
 from annotation.errors import (
     AlreadyJudgedError,
     JudgementError,
@@ -29,7 +30,15 @@ from annotation.models import (
 )
 from annotation.queue import claim_next, fill_slot
 from annotation.scale import Side
-from annotation.selectors import Work, WorkKind, held_slot, is_held, ready_pairs, work_for
+from annotation.selectors import (
+    Work,
+    WorkKind,
+    held_slot,
+    is_held,
+    open_rounds,
+    ready_pairs,
+    work_for,
+)
 from annotation.services.review_queue import queue_disagreement, queue_flag, queue_gold_miss
 from annotation.services.verdicts import (
     Verdict,
@@ -52,10 +61,11 @@ def take_work(*, annotator: User) -> Work:
     the annotator may not do now (`annotation.eligibility`) is left out, and nothing of it leased.
     """
     if annotator.has_role(ANNOTATORS):
-        ready = _first_allowed(annotator, list(ready_pairs(annotator)))
+        desk = desk_of(annotator)
+        ready = _first_allowed(annotator, list(ready_pairs(annotator))) if desk.has_ready else None
         if ready is not None:
             return Work(WorkKind.JUDGE, ready.dialogue.round, ready.dialogue, ready)
-        slot = _claim(annotator)
+        slot = _claim(annotator, desk.rounds, desk.missing)
         if slot is not None:
             return Work(WorkKind.SLOT, slot.round, slot=slot)
     return work_for(annotator)
@@ -71,7 +81,8 @@ def claim_slot(*, annotator: User, round_: Round | None = None) -> Slot | None:
         NotAllowedError: The person is no annotator.
     """
     require_role(annotator, ANNOTATORS)
-    return _held(annotator) or _claim(annotator, round_)
+    rounds = list(open_rounds() if round_ is None else open_rounds().filter(pk=round_.pk))
+    return _held(annotator) or _claim(annotator, rounds, missing_for(annotator, rounds))
 
 
 def submit_slot(
@@ -110,6 +121,7 @@ def submit_slot(
         edited_text=edited_text,
     )
     sides = _sides_of(slot)
+    slot.comparison.round = slot.round  # the same row, which need not be read again
     for target in (slot, None):
         target = target or _another_slot(slot)
         if target is None:
@@ -226,10 +238,10 @@ def _held(annotator: User) -> Slot | None:
     return slot
 
 
-def _claim(annotator: User, only: Round | None = None) -> Slot | None:
-    asked = Round.objects.open() if only is None else Round.objects.open().filter(pk=only.pk)
-    rounds = list(asked.order_by("opened_at", "pk"))
-    missing = missing_for(annotator, rounds)
+def _claim(
+    annotator: User, rounds: Iterable[Round], missing: Mapping[int, Sequence[Missing]]
+) -> Slot | None:
+    """Lease the next slot of the first open round that has one for this annotator."""
     for round_ in rounds:
         if missing[round_.pk]:
             continue
@@ -242,8 +254,10 @@ def _claim(annotator: User, only: Round | None = None) -> Slot | None:
             return _held(annotator)  # another tab was quicker
         if slot_id is not None:
             slot = held_slot(annotator)
-            # They may have held one before, of another round.
-            return slot if slot is not None and slot.round_id == round_.pk else _held(annotator)
+            if slot is None or slot.round_id != round_.pk:
+                return _held(annotator)  # they held one before, of another round
+            slot.round = round_  # read with the desk, and it knows its content warnings
+            return slot
     return None
 
 
@@ -327,25 +341,26 @@ def _fill(slot: Slot, judgement: Judgement, verdict: Verdict, annotator: User) -
     try:
         with transaction.atomic():
             store_judgement(judgement, verdict)
-            _bring_to_review(judgement)
-            if not fill_slot(slot, annotator):
+            if judgement.kind == JudgementKind.GOLD:
+                _queue_if_missed(judgement)
+            filled = fill_slot(slot, annotator, Side(judgement.displayed_side))
+            if filled is None:
                 raise _TakenError
+            if filled.is_disputed:
+                queue_disagreement(judgement.comparison)
     except (IntegrityError, _TakenError):
         return False
     return True
 
 
-def _bring_to_review(judgement: Judgement) -> None:
-    """Queue for the reviewers what a further judgement shows: a disagreement, or gold missed."""
+def _queue_if_missed(judgement: Judgement) -> None:
+    """Queue a gold comparison for the reviewers if it was judged against its known answer."""
     comparison = judgement.comparison
-    if judgement.kind == JudgementKind.GOLD:
-        golds = GoldComparison.objects.filter(comparison=comparison)
-        if golds.exclude(expected_sample=judgement.chosen_sample_id).exists():
-            letter = "A" if judgement.displayed_side == Side.LEFT else "B"
-            reason = f"{judgement.annotator.pseudonym} chose {letter}; the other one is expected."
-            queue_gold_miss(comparison=comparison, reason=reason)
-    elif judgement.kind != JudgementKind.REPEAT:
-        queue_disagreement(comparison)
+    golds = GoldComparison.objects.filter(comparison=comparison)
+    if golds.exclude(expected_sample=judgement.chosen_sample_id).exists():
+        letter = "A" if judgement.displayed_side == Side.LEFT else "B"
+        reason = f"{judgement.annotator.pseudonym} chose {letter}; the other one is expected."
+        queue_gold_miss(comparison=comparison, reason=reason)
 
 
 class _TakenError(Exception):
