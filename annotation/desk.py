@@ -2,24 +2,27 @@
 
 from typing import Any, NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS, connection
+from django.db import DEFAULT_DB_ALIAS
 
 from annotation.eligibility import FACTS, Facts, Missing, missing_for
 from annotation.models import Round, User
+from annotation.statements import Statement
 
 _FIELDS = Round._meta.concrete_fields
-_DESK = f"""
+_DESK = Statement(
+    "desk",
+    f"""
     WITH open AS (
         SELECT {", ".join(f'"{field.column}"' for field in _FIELDS)}
         FROM annotation_round WHERE state = 'open'
     ), facts AS (
         SELECT {
-    FACTS.format(
-        guidelines="ARRAY(SELECT guidelines_id FROM open)",
-        rounds="ARRAY(SELECT id FROM open)",
-        axes="ARRAY(SELECT axis FROM open)",
-    )
-}, EXISTS (
+        FACTS.format(
+            guidelines="ARRAY(SELECT guidelines_id FROM open)",
+            rounds="ARRAY(SELECT id FROM open)",
+            axes="ARRAY(SELECT axis FROM open)",
+        )
+    }, EXISTS (
             SELECT FROM annotation_dialogue dialogue
             JOIN annotation_comparison comparison ON comparison.dialogue_id = dialogue.id
             WHERE dialogue.annotator_id = %(annotator)s AND dialogue.state = 'open'
@@ -33,7 +36,8 @@ _DESK = f"""
     )
     FROM facts LEFT JOIN open ON true
     ORDER BY open.opened_at, open.id
-"""  # noqa: S608 - nothing but names of our own columns
+    """,  # noqa: S608 - nothing but names of our own columns
+)
 _NUM_FACTS = len(Facts._fields)
 
 
@@ -50,9 +54,7 @@ class Desk(NamedTuple):
 
 def desk_of(annotator: User) -> Desk:
     """Ask for one annotator's desk."""
-    with connection.cursor() as cursor:
-        cursor.execute(_DESK, {"annotator": annotator.pk})
-        rows = cursor.fetchall()
+    rows = _DESK.rows({"annotator": annotator.pk})
     facts, has_ready = Facts(*rows[0][:_NUM_FACTS]), bool(rows[0][_NUM_FACTS])
     rounds = [_round_from(row[_NUM_FACTS + 1 :]) for row in rows if row[_NUM_FACTS + 1] is not None]
     return Desk(has_ready, rounds, missing_for(annotator, rounds, facts))

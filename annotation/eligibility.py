@@ -5,7 +5,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from django.db import connection
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
@@ -20,6 +19,7 @@ from annotation.models import (
     Round,
     User,
 )
+from annotation.statements import Statement
 
 
 class Need(StrEnum):
@@ -88,8 +88,14 @@ FACTS = """
 """
 """The columns of `Facts`; what stands in braces are arrays of the rounds asked about."""
 
-_ASK_FACTS = "SELECT" + FACTS.format(
-    guidelines="%(guidelines)s", rounds="%(rounds)s", axes="%(axes)s"
+_ASK_FACTS = Statement(
+    "facts",
+    "SELECT"
+    + FACTS.format(
+        guidelines="%(guidelines)s::bigint[]",
+        rounds="%(rounds)s::bigint[]",
+        axes="%(axes)s::text[]",
+    ),
 )
 
 
@@ -151,9 +157,8 @@ def _facts(annotator: User, rounds: Collection[Round]) -> Facts:
         "axes": list({round_.axis for round_ in rounds}),
         "guidelines": list({round_.guidelines_id for round_ in rounds}),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_ASK_FACTS, values)
-        return Facts(*cursor.fetchone())
+    (row,) = _ASK_FACTS.rows(values)
+    return Facts(*row)
 
 
 def _requirements_of(rounds: Collection[Round]) -> QuerySet[Requirement]:

@@ -1,4 +1,4 @@
-"""Query sets compiled once: what every step of an annotator asks is not built anew each time.
+"""Query sets compiled and planned once: what every step of an annotator asks is not built anew.
 
 Building the SQL of a query set with several joins takes Django ten times what PostgreSQL takes to
 answer it. A `Prepared` keeps the compiled query of each thread and only exchanges its values, so
@@ -9,8 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from django.db import connection
 from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
+from psycopg2.extensions import AsIs
+
+from annotation.statements import execute_sql, prepare
 
 M = TypeVar("M", bound=Model)
 
@@ -25,15 +29,17 @@ class Prepared(Generic[M]):
     """A query set of model instances whose only changing values are whole numbers.
 
     Args:
-        build: Makes the query set from those values, given by name. It is called once for each
-            thread, so it may not look at anything else that changes; slices, `prefetch_related` and
+        name: What the server calls the statement; no other one may be called so.
+        build: Makes the query set from the values, given by name. It is called for each thread
+            once, so it may not look at anything else that changes; slices, `prefetch_related` and
             `values` are not kept.
-        names: The names of the values.
+        values: The names of the values.
     """
 
-    def __init__(self, build: Callable[..., QuerySet[M]], *names: str) -> None:
+    def __init__(self, name: str, build: Callable[..., QuerySet[M]], *values: str) -> None:
+        self._name = f"concord_{name}"
         self._build = build
-        self._names = names
+        self._names = values
         self._local = threading.local()
 
     def first(self, **values: int) -> M | None:
@@ -50,30 +56,25 @@ class Prepared(Generic[M]):
         if not hasattr(self._local, "queryset"):
             self._compile()
         self._local.values = [values[name] for name in self._names]
+        prepare(self._name, self._local.text)
         return list(ModelIterable(self._local.queryset))
 
     def _compile(self) -> None:
         """Compile for this thread: a compiler has one connection, and a connection one thread."""
         local = self._local
-        (_, _, other), (queryset, compiler, sql_and_parameters) = map(self._compiled, _STAND_INS)
-        sql, parameters = sql_and_parameters
-        # Of each parameter the number of its value, or None where it belongs to the query.
-        numbers = [
-            a - _STAND_INS[1] if a != b else None for a, b in zip(parameters, other[1], strict=True)
+        (_, _, _, other), (queryset, compiler, sql, parameters) = map(self._compiled, _STAND_INS)
+        # What belongs to the query is written out: only so are partial indexes found to apply.
+        written = [
+            parameter if parameter == same else AsIs(f"${1 + parameter - _STAND_INS[1]}")
+            for parameter, same in zip(parameters, other, strict=True)
         ]
-
-        def as_sql(*_: object, **__: object) -> tuple[str, tuple[object, ...]]:
-            bound = (
-                parameter if number is None else local.values[number]
-                for parameter, number in zip(parameters, numbers, strict=True)
-            )
-            return sql, tuple(bound)
-
-        compiler.as_sql = as_sql
+        with connection.cursor() as cursor:
+            local.text = cursor.mogrify(sql, written).decode()
+        compiler.as_sql = lambda *_, **__: execute_sql(self._name, local.values)
         queryset.query.get_compiler = lambda *_, **__: compiler
         local.queryset = queryset
 
-    def _compiled(self, first: int) -> tuple[Any, Any, tuple[str, tuple[Any, ...]]]:
+    def _compiled(self, first: int) -> tuple[Any, Any, str, tuple[Any, ...]]:
         queryset = self._build(**{name: first + i for i, name in enumerate(self._names)})
         compiler = queryset.query.get_compiler(using=queryset.db)
-        return queryset, compiler, compiler.as_sql()
+        return queryset, compiler, *compiler.as_sql()

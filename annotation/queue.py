@@ -14,13 +14,16 @@ from django.db import connection
 from annotation.models import Round, Slot, SlotCursor, User
 from annotation.scale import Side
 from annotation.slots import LEASE
+from annotation.statements import Statement
 
 WINDOW = 32
 """Slots looked at by one statement."""
 MAX_WINDOWS = 16
 """Statements of one claim, at most; the next claim goes on where this one stopped."""
 
-CLAIM_SQL = """
+CLAIM = Statement(
+    "claim",
+    """
     WITH held AS (
         SELECT id FROM annotation_slot
         WHERE annotator_id = %(annotator)s AND state = 'leased'
@@ -69,7 +72,8 @@ CLAIM_SQL = """
         DO UPDATE SET offered_at = excluded.offered_at, slot_id = excluded.slot_id
     )
     SELECT COALESCE((SELECT id FROM held), (SELECT id FROM taken)), EXISTS (SELECT FROM ahead)
-"""
+    """,
+)
 
 
 def claim_next(annotator: User, round_: Round) -> int | None:
@@ -82,9 +86,7 @@ def claim_next(annotator: User, round_: Round) -> int | None:
     """
     has_gone_back = False
     for _ in range(MAX_WINDOWS):
-        with connection.cursor() as cursor:
-            cursor.execute(CLAIM_SQL, claim_parameters(annotator, round_))
-            slot_id, is_anything_ahead = cursor.fetchone()
+        ((slot_id, is_anything_ahead),) = CLAIM.rows(claim_parameters(annotator, round_))
         if slot_id is not None:
             return int(slot_id)
         if not is_anything_ahead:
@@ -95,7 +97,7 @@ def claim_next(annotator: User, round_: Round) -> int | None:
 
 
 def claim_parameters(annotator: User, round_: Round) -> dict[str, Any]:
-    """Return the values of `CLAIM_SQL`."""
+    """Return the values of `CLAIM`."""
     return {"annotator": annotator.pk, "round": round_.pk, "window": WINDOW, "lease": LEASE}
 
 
@@ -138,13 +140,13 @@ def fill_slot(slot: Slot, annotator: User, side: Side) -> Filled | None:
     stored, of the response on `side`; of two stored at the same moment neither sees the other.
     """
     values = {"slot": slot.pk, "annotator": annotator.pk, "side": side.value}
-    with connection.cursor() as cursor:
-        cursor.execute(_FILL_SQL, values)
-        row = cursor.fetchone()
+    row = _FILL.row(values)
     return None if row is None else Filled(*row)
 
 
-_FILL_SQL = """
+_FILL = Statement(
+    "fill",
+    """
     WITH filled AS (
         UPDATE annotation_slot
         SET state = 'judged', annotator_id = %(annotator)s, lease_expires_at = NULL
@@ -169,7 +171,8 @@ _FILL_SQL = """
             )
     )
     FROM filled
-"""
+    """,
+)
 
 
 def _go_back(annotator: User, round_: Round) -> bool:

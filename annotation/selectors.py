@@ -420,8 +420,8 @@ def _with_draft(slots: QuerySet[Slot], annotator: int) -> QuerySet[Slot]:
     return slots.annotate(**fields)
 
 
-_OWN_SLOT = Prepared(_own_slot, "pk", "annotator")
-_HELD_SLOT = Prepared(_held_slot, "annotator")
+_OWN_SLOT = Prepared("own_slot", _own_slot, "pk", "annotator")
+_HELD_SLOT = Prepared("held_slot", _held_slot, "annotator")
 
 
 def _one(rows: QuerySet[T], what: str, pk: int) -> T:

@@ -64,6 +64,8 @@ def loop(reader: User, slot_id: int) -> int:
 def scans_of(sql: str) -> Iterator[tuple[str, str, str]]:
     """Yield (node, table, index) of each scan in the plan of a statement."""
     with connection.cursor() as cursor:
+        # What a prepared statement is planned for in the end: no values in particular.
+        cursor.execute("SET plan_cache_mode = force_generic_plan")
         cursor.execute("EXPLAIN (FORMAT JSON) " + sql)
         (plans,) = cursor.fetchone()
     nodes: list[dict[str, Any]] = [
