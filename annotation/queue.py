@@ -137,7 +137,7 @@ def fill_slot(slot: Slot, annotator: User, side: Side) -> Filled | None:
 
     One statement, the last one before the commit: the round's row, which all share, stays locked
     for as short a time as can be. It also looks for judgements that differ from the one just
-    stored, of the response on `side`; of two stored at the same moment neither sees the other.
+    stored, of the response on `side`.
     """
     values = {"slot": slot.pk, "annotator": annotator.pk, "side": side.value}
     row = _FILL.row(values)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from annotation.errors import JudgementError, KeyReusedError
+from annotation.judgements import insert_judgement
 from annotation.models import (
     Comparison,
     Edit,
@@ -80,6 +81,8 @@ def judgement_from(
 def store_judgement(judgement: Judgement, verdict: Verdict) -> None:
     """Store a judgement and, where its annotator wrote a better response, that one above both.
 
+    The comparison stays locked until the transaction ends.
+
     Raises:
         JudgementError: The text cannot be used, or is the chosen response unchanged.
     """
@@ -92,7 +95,7 @@ def store_judgement(judgement: Judgement, verdict: Verdict) -> None:
             raise JudgementError(
                 "edited_text", "this is a response as it was shown; change it, or leave it empty"
             )
-    judgement.save(force_insert=True)
+    insert_judgement(judgement)
     if text:
         Edit.objects.create(judgement=judgement, text=text)
 
