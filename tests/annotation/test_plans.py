@@ -86,9 +86,9 @@ def test_next_and_submit_take_few_statements_and_only_index_scans(reader: User) 
 
     statements = [query["sql"] for query in captured.captured_queries]
     statements = [sql for sql in statements if sql not in ("BEGIN", "COMMIT")]
-    # The slot; judgement, whether it disagrees, settlement; a pair of one's own, rounds, what is
-    # missing in them, claim, the next slot.
-    assert len(statements) <= 10, statements
+    # The slot; judgement, its comparison locked, whether it disagrees, settlement; a pair of one's
+    # own, rounds, what is missing in them, claim, the next slot.
+    assert len(statements) <= 11, statements
     indexes = set()
     for sql in statements:
         for node, table, index in scans_of(sql):
