@@ -27,6 +27,7 @@ from annotation.models import (
     Judgement,
     PromptBand,
     QualityReport,
+    Retraction,
     Round,
     RoundVariant,
     Sample,
@@ -167,14 +168,30 @@ class JudgementAdmin(ReadOnlyAdmin):
 
     exclude = ("annotator",)
     readonly_fields = ("pseudonym",)
-    list_display = ("id", "comparison", "pseudonym", "rating", "safety_bin", "created_at")
-    list_filter = ("rating", "safety_bin")
+    list_display = (
+        *("id", "comparison", "pseudonym", "rating", "safety_bin"),
+        *("is_retracted", "created_at"),
+    )
+    list_filter = ("rating", "safety_bin", "is_retracted")
     list_select_related = ("comparison", "annotator")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Judgement]:  # noqa: ARG002 - Django's
+        """All of them: what was taken back too."""
+        return Judgement.with_retracted.order_by("-pk")
 
     @admin.display(description="Annotator")
     def pseudonym(self, judgement: Judgement) -> str:
         """The annotator's pseudonym."""
         return judgement.annotator.pseudonym
+
+
+@admin.register(Retraction)
+class RetractionAdmin(ReadOnlyAdmin):
+    """Judgements that their annotators took back."""
+
+    list_display = ("id", "judgement", "is_active", "created_at", "ended_at")
+    list_filter = ("is_active",)
+    list_select_related = ("judgement",)
 
 
 @admin.register(Draft)

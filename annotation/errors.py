@@ -103,6 +103,10 @@ class SlotTakenError(AnnotationError):
         )
 
 
+class RetractionError(AnnotationError):
+    """A judgement cannot be taken back, or stand again; says why."""
+
+
 class KeyReusedError(AnnotationError):
     """A client key came with other contents than the first time."""
 

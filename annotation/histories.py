@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from annotation.models import Comparison, Dialogue, Judgement
+from annotation.models import Comparison, Dialogue, Judgement, Retraction
 from records.dialogues import Dialogue as DialogueRecord
 
 
@@ -40,6 +40,27 @@ def may_finish(dialogue: Dialogue) -> bool:
     last = dialogue.comparisons.filter(turn=dialogue.num_turns).order_by("-pk").first()
     given_up = (Comparison.State.SKIPPED, Comparison.State.FAILED)
     return dialogue.num_turns == 0 if last is None else last.state in given_up
+
+
+def last_to_take_back(dialogue: Dialogue) -> Comparison | None:
+    """Return the pair that its author judged last, if it may be taken back as far as they know.
+
+    Whether others have looked at it since, `services.retract_judgement` finds out.
+    """
+    if not dialogue.num_turns or not dialogue.round.is_open:
+        return None
+    mine = Judgement.objects.filter(annotator=dialogue.annotator_id).select_related("comparison")
+    last = mine.order_by("-pk").first()
+    if last is None or last.slot or last.comparison.dialogue_id != dialogue.pk:
+        return None
+    has_gone_on = dialogue.comparisons.filter(turn__gte=dialogue.num_turns).exists()
+    return None if has_gone_on else last.comparison
+
+
+def retraction_of(comparison: Comparison) -> Retraction | None:
+    """Return how the judgement of a pair was taken back that is to be judged again; None if not."""
+    active = Retraction.objects.filter(judgement__comparison=comparison, is_active=True)
+    return active.order_by("-pk").first()
 
 
 def _exchanges_of(dialogue_ids: Collection[int]) -> dict[int, list[tuple[str, str]]]:

@@ -164,7 +164,8 @@ _FILL = Statement(
     SELECT filled.kind IN ('overlap', 'second_reading') AND EXISTS (
         SELECT FROM annotation_judgement other
         WHERE other.comparison_id = filled.comparison_id
-            AND other.displayed_side <> %(side)s AND other.kind NOT IN ('gold', 'repeat')
+            AND other.displayed_side <> %(side)s AND NOT other.is_retracted
+            AND other.kind NOT IN ('gold', 'repeat')
             AND NOT EXISTS (
                 SELECT FROM annotation_exclusion
                 WHERE judgement_id = other.id AND is_active

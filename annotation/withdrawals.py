@@ -83,7 +83,7 @@ def reach_of(withdrawal: Withdrawal) -> Reach:
 
 def _judgements_of(withdrawal: Withdrawal) -> QuerySet[Judgement]:
     """Return what this withdrawal took back, and no earlier one had."""
-    mine = Judgement.objects.filter(
+    mine = Judgement.with_retracted.filter(
         annotator=withdrawal.annotator_id, created_at__lte=withdrawal.created_at
     )
     earlier = (

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, path
 from webapp.views import (
     accounts,
     annotate,
+    annotate_retract,
     annotate_slots,
     assignments,
     blind_checks,
@@ -47,6 +48,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("annotate/comparisons/<int:pk>/skip/", annotate.skip, name="skip"),
     path("annotate/comparisons/<int:pk>/flag/", annotate.flag, name="flag"),
     path("annotate/comparisons/<int:pk>/beat/", annotate.beat, name="beat"),
+    path("annotate/comparisons/<int:pk>/retract/", annotate_retract.retract, name="retract"),
+    path("annotate/comparisons/<int:pk>/restore/", annotate_retract.restore, name="restore"),
     path("annotate/next/", annotate_slots.next_task, name="next-task"),
     path("annotate/pairs/<int:pk>/", annotate_slots.slot, name="slot"),
     path("annotate/pairs/<int:pk>/judge/", annotate_slots.judge_slot, name="judge-slot"),

@@ -3,7 +3,6 @@
 from annotation.models.blind_checks import BlindCheck, BlindPair, BlindVerdict
 from annotation.models.comparisons import (
     Comparison,
-    Draft,
     Exclusion,
     Judgement,
     Sample,
@@ -20,6 +19,7 @@ from annotation.models.demonstrations import (
     DemonstrationTurn,
 )
 from annotation.models.dialogues import Dialogue
+from annotation.models.drafts import Draft
 from annotation.models.edits import Edit
 from annotation.models.kinds import JudgementKind, UnacceptableReason
 from annotation.models.people import User
@@ -34,6 +34,7 @@ from annotation.models.qualifications import (
     Sitting,
 )
 from annotation.models.quality import QualityReport
+from annotation.models.retractions import Retraction
 from annotation.models.reviews import Correction, ReviewDecision, ReviewItem
 from annotation.models.rounds import Guidelines, Round, RoundVariant
 from annotation.models.slots import GoldComparison, Slot, SlotCursor, SlotSkip
@@ -80,6 +81,7 @@ __all__ = [
     "QualificationQuestion",
     "QualityReport",
     "Requirement",
+    "Retraction",
     "ReviewDecision",
     "ReviewItem",
     "Round",

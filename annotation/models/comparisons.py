@@ -244,11 +244,20 @@ class SamplingEvent(models.Model):
         return f"{self.reason} at attempt {self.attempt}"
 
 
+class StandingJudgements(models.Manager["Judgement"]):
+    """Judgements that their annotators have not taken back: what everybody counts and learns."""
+
+    def get_queryset(self) -> models.QuerySet["Judgement"]:
+        """Leave out what is taken back."""
+        return super().get_queryset().filter(is_retracted=False)
+
+
 class Judgement(models.Model):
     """Which response one annotator chose, and by how much; never changed.
 
-    The database also holds a composite foreign key: the chosen sample belongs to this comparison
-    and was shown on this side.
+    Only `is_retracted` follows the records of taking it back (`Retraction`). The database also
+    holds a composite foreign key: the chosen sample belongs to this comparison and was shown on
+    this side.
     """
 
     uuid = models.UUIDField(default=uuid.uuid4, editable=False)
@@ -279,19 +288,32 @@ class Judgement(models.Model):
         default=list, blank=True, help_text="Why neither response is acceptable; empty if one is."
     )
     neither_note = models.TextField(blank=True)
+    is_retracted = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Taken back by its annotator; another one may stand in its place.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
+    with_retracted = models.Manager()
+    objects = StandingJudgements()
+
     class Meta:
+        base_manager_name = "with_retracted"
+        default_manager_name = "objects"
         constraints = [
             models.UniqueConstraint(fields=["uuid"], name="annotation_judgement_uuid_unique"),
             models.UniqueConstraint(
-                fields=["comparison", "slot"], name="annotation_judgement_slot_unique"
+                fields=["comparison", "slot"],
+                condition=Q(is_retracted=False),
+                name="annotation_judgement_slot_unique",
             ),
             models.UniqueConstraint(fields=["client_key"], name="annotation_judgement_key_unique"),
-            # Nobody judges a comparison twice, except as a silent repeat, and that once.
+            # Nobody judges a comparison twice, except as a silent repeat, and that once; what is
+            # taken back makes room.
             models.UniqueConstraint(
                 fields=["comparison", "annotator"],
-                condition=~Q(kind="repeat"),
+                condition=~Q(kind="repeat") & Q(is_retracted=False),
                 name="annotation_judgement_once_each",
             ),
             models.UniqueConstraint(
@@ -314,6 +336,8 @@ class Judgement(models.Model):
             ),
         ]
         indexes = [
+            # All of a comparison, taken back or not: the unique indexes hold what stands.
+            models.Index(fields=["comparison", "annotator"], name="annotation_judgement_of_pair"),
             models.Index(fields=["annotator", "-id"], name="annotation_judgement_mine"),
             # How long somebody has seen unsafe texts today.
             models.Index(fields=["annotator", "created_at"], name="annotation_judgement_of_day"),
@@ -321,59 +345,6 @@ class Judgement(models.Model):
 
     def __str__(self) -> str:
         return f"judgement {self.uuid}"
-
-
-class Draft(models.Model):
-    """What a person has typed or ticked and not yet submitted; outlives leases."""
-
-    annotator = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="drafts"
-    )
-    dialogue = models.ForeignKey(
-        Dialogue, on_delete=models.CASCADE, null=True, blank=True, related_name="drafts"
-    )
-    comparison = models.ForeignKey(
-        Comparison, on_delete=models.CASCADE, null=True, blank=True, related_name="drafts"
-    )
-    demonstration = models.ForeignKey(
-        "annotation.Demonstration",
-        on_delete=models.CASCADE,
-        null=True,
-        blank=True,
-        related_name="drafts",
-    )
-    fields = models.JSONField(default=dict)
-    updated_at = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["annotator", "dialogue"],
-                condition=Q(dialogue__isnull=False),
-                name="annotation_draft_one_per_dialogue",
-            ),
-            models.UniqueConstraint(
-                fields=["annotator", "comparison"],
-                condition=Q(comparison__isnull=False),
-                name="annotation_draft_one_per_comparison",
-            ),
-            models.UniqueConstraint(
-                fields=["annotator", "demonstration"],
-                condition=Q(demonstration__isnull=False),
-                name="annotation_draft_one_per_demonstration",
-            ),
-            models.CheckConstraint(
-                condition=Q(
-                    dialogue__isnull=False, comparison__isnull=True, demonstration__isnull=True
-                )
-                | Q(dialogue__isnull=True, comparison__isnull=False, demonstration__isnull=True)
-                | Q(dialogue__isnull=True, comparison__isnull=True, demonstration__isnull=False),
-                name="annotation_draft_of_one_thing",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"draft {self.pk}"
 
 
 class Exclusion(models.Model):

@@ -62,6 +62,7 @@ from annotation.services.qualifications import (
     save_question,
 )
 from annotation.services.quality import measure_quality, measure_round
+from annotation.services.retracting import restore_judgement, retract_judgement
 from annotation.services.review_queue import (
     Contradiction,
     queue_contradictions,
@@ -181,8 +182,10 @@ __all__ = [
     "reopen_demonstration",
     "report_unclear",
     "require_qualifications",
+    "restore_judgement",
     "retire_gold",
     "retire_qualification",
+    "retract_judgement",
     "review_demonstration",
     "save_account",
     "save_answers",

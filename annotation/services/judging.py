@@ -19,7 +19,7 @@ from annotation.histories import may_finish
 from annotation.models import Comparison, Dialogue, Judgement, Round, User
 from annotation.queue import release_lapsed
 from annotation.scale import Side
-from annotation.services.review_queue import queue_flag
+from annotation.services.review_queue import queue_disagreement, queue_flag
 from annotation.services.verdicts import (
     Verdict,
     judgement_from,
@@ -87,7 +87,7 @@ def submit_comparison(
     )
     try:
         with transaction.atomic():
-            locked = _lock_own(annotator, comparison)
+            locked = lock_own(annotator, comparison)
             if locked.state == Comparison.State.JUDGED:
                 raise AlreadyJudgedError
             if locked.state != Comparison.State.READY:
@@ -99,7 +99,7 @@ def submit_comparison(
                 sides={sample.pk: Side(sample.side) for sample in locked.samples.all()},
             )
             store_judgement(judgement, verdict)
-            _settle(locked)
+            settle(locked)
     except (AlreadyJudgedError, IntegrityError):
         # The same form again; if at the same time, it has waited for the first one's lock.
         repeated = repeated_judgement(client_key, annotator, comparison.pk)
@@ -126,7 +126,7 @@ def skip_comparison(
         reasons = ", ".join(Comparison.SkipReason.values)
         raise JudgementError("reason", f"{reason!r} is not one of {reasons}")
     with transaction.atomic():
-        locked = _lock_own(annotator, comparison)
+        locked = lock_own(annotator, comparison)
         if locked.state == Comparison.State.SKIPPED:
             return locked
         if not locked.is_live:
@@ -153,7 +153,7 @@ def flag_comparison(*, annotator: User, comparison: Comparison, note: str) -> Co
     """
     require_role(annotator, ANNOTATORS)
     with transaction.atomic():
-        locked = _lock_own(annotator, comparison)
+        locked = lock_own(annotator, comparison)
         locked.is_flagged, locked.flag_note = True, note
         locked.save(update_fields=["is_flagged", "flag_note"])
         queue_flag(locked)
@@ -222,7 +222,7 @@ def release_expired_leases() -> int:
     return released
 
 
-def _settle(comparison: Comparison) -> None:
+def settle(comparison: Comparison) -> None:
     """Move comparison, dialogue and round on; the round, which all share, is locked last."""
     dialogue, round_ = comparison.dialogue, comparison.round
     if not comparison.holds_slot:
@@ -236,13 +236,18 @@ def _settle(comparison: Comparison) -> None:
         values |= {"state": Dialogue.State.FINISHED, "finished_at": Now()}
     Dialogue.objects.filter(pk=dialogue.pk).update(**values)
     comparison.drafts.all().delete()
-    num_offered = offer_overlap(comparison)
+    num_offered = 0
+    if comparison.num_slots == 1:
+        num_offered = offer_overlap(comparison)
+    else:
+        # Judged before and taken back: others may have judged it meanwhile.
+        queue_disagreement(comparison)
     Round.objects.filter(pk=round_.pk).update(
         num_judged=F("num_judged") + 1, num_further=F("num_further") + num_offered
     )
 
 
-def _lock_own(annotator: User, comparison: Comparison) -> Comparison:
+def lock_own(annotator: User, comparison: Comparison) -> Comparison:
     """Lock dialogue and comparison, in this order, until the transaction ends."""
     locked = (
         Comparison.objects.select_related("dialogue", "dialogue__annotator", "round")

@@ -102,7 +102,8 @@ def queue_disagreements(*, round_: Round) -> int:
     fresh = Comparison.objects.filter(~Exists(queued), pk__in=disputed).select_related("round")
     num_queued = 0
     for comparison in fresh.order_by("pk").iterator(chunk_size=_ROWS_AT_ONCE):
-        num_queued += queue_disagreement(comparison) is not None
+        with transaction.atomic():
+            num_queued += queue_disagreement(comparison) is not None
     return num_queued
 
 
@@ -110,9 +111,11 @@ def queue_disagreement(comparison: Comparison) -> ReviewItem | None:
     """Queue a comparison if its judgements prefer different responses; None if they do not.
 
     Whoever stores a judgement that differs from others (`annotation.queue.fill_slot`) calls this
-    after it; of two stored at the same moment neither sees the other, and `queue_disagreements`
-    finds them.
+    after it, in the same transaction. Of two that are stored at the same moment the second waits
+    for the first, and sees it.
     """
+    # A statement of its own: what is read after the lock includes what was waited for.
+    Comparison.objects.select_for_update(no_key=True).get(pk=comparison.pk)
     rows = list(_counted().filter(comparison=comparison).values_list("displayed_side", "rating"))
     if len({side for side, _ in rows}) < 2:
         return None

@@ -183,8 +183,10 @@ def flag_slot(*, annotator: User, slot: Slot, note: str) -> Comparison:
     """
     require_role(annotator, ANNOTATORS)
     with transaction.atomic():
-        own = _lock_own(annotator, slot)
-        comparison = Comparison.objects.select_for_update(no_key=True).get(pk=own.comparison_id)
+        # The comparison before its slot, as everywhere: who judges it takes them in this order.
+        comparisons = Comparison.objects.select_for_update(no_key=True)
+        comparison = comparisons.get(pk=slot.comparison_id)
+        _lock_own(annotator, slot)
         notes = comparison.flag_note.split("\n\n") if comparison.flag_note else []
         comparison.is_flagged = True
         comparison.flag_note = "\n\n".join([*notes, *([] if note in notes else [note])])

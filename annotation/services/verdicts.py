@@ -129,7 +129,7 @@ def repeated_judgement(
     Raises:
         KeyReusedError: The key came with another comparison or person.
     """
-    stored = Judgement.objects.filter(client_key=client_key).first()
+    stored = Judgement.with_retracted.filter(client_key=client_key).first()
     if stored is None:
         return None
     if (stored.annotator_id, stored.comparison_id) != (annotator.pk, comparison_id):

@@ -2,6 +2,7 @@
 
 import math
 import uuid
+from functools import partial
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -23,6 +24,7 @@ from tests.factories import (
     make_reviewer,
     open_test_round,
 )
+from tests.races import run_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -253,3 +255,26 @@ def test_a_flag_of_a_further_reader_waits_too() -> None:
     services.flag_slot(annotator=reader, slot=slot, note="names a person")
     item = ReviewItem.objects.get()
     assert (item.source, item.reason) == ("flag", "names a person")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_opposite_choices_at_the_same_moment_are_one_disagreement() -> None:
+    for _ in range(4):
+        comparison = make_judgement(round_=open_overlap_round(3)).comparison
+        # Only the two that come at the same moment count: neither disagrees with one before it.
+        services.exclude_judgement(
+            reviewer=make_reviewer(), judgement=comparison.judgements.get(), reason="spam"
+        )
+        slots = [services.claim_slot(annotator=make_annotator()) for _ in range(2)]
+        assert None not in slots
+        results = run_at_once(
+            [
+                partial(judge_slot, slot, side=side)
+                for slot, side in zip(slots, Side, strict=True)
+                if slot is not None
+            ]
+        )
+        assert not any(isinstance(result, Exception) for result in results), results
+        item = ReviewItem.objects.get(comparison=comparison)
+        assert (item.source, item.priority) == ("disagreement", 71)
+        assert item.reason == "2 judgements differ by 5 of at most 7 steps."

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
@@ -27,6 +34,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 15_000
+"""Milliseconds until something is given up that should be on the page: others use this machine."""
 WIDE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 800}
 
@@ -50,6 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def playwright() -> Iterator[Playwright]:
     # Playwright's own loop runs in this thread, and Django would refuse to use the database here.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as driver:
         yield driver
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
@@ -80,20 +90,12 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
             base_url=live_server.url,
             **{"viewport": WIDE, **options},  # type: ignore[arg-type]
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         if user is not None:
             sign_in(context, user, live_server)
         page = context.new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda message: (
-                complaints.append(message.text)
-                if message.type == "error" and not EXPECTED.match(message.text)
-                else None
-            ),
-        )
+        watch(page, complaints)
         page.goto(address)
         return page
 
@@ -101,6 +103,19 @@ def open_page(browser: Browser, live_server: LiveServer) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def watch(page: Page, complaints: list[str]) -> None:
+    """Note what a page and its console complain of."""
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text)
+            if message.type == "error" and not EXPECTED.match(message.text)
+            else None
+        ),
+    )
 
 
 def sign_in(context: BrowserContext, user: User, live_server: LiveServer) -> None:

@@ -50,7 +50,7 @@ LOOKS = {
 }
 NO_PAGES = {
     *("home", "draft", "start", "prompt", "finish", "judge", "skip", "flag", "beat"),
-    *("next-task", "judge-slot", "skip-slot", "flag-slot", "beat-slot"),
+    *("retract", "restore", "next-task", "judge-slot", "skip-slot", "flag-slot", "beat-slot"),
     *("start-demonstration", "give-up", "demonstration-draft", "sitting-draft"),
     *("give-consent", "withdraw", "confirm-guidelines"),
     *("judgement", "reopen-demonstration", "undo-decision", "second-reading"),

@@ -8,12 +8,12 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from annotation.errors import ContradictionError
-from annotation.models import Comparison, UnacceptableReason
+from annotation.models import Comparison, Judgement, UnacceptableReason
 from annotation.scale import STEPS, Side, safety_bin_for
 from annotation.selectors import PairView
 from annotation.services.prompts import MAX_PROMPT_CHARACTERS
 from annotation.services.verdicts import MAX_ACTIVE_SECONDS
-from records.preferences import Axis, Rating
+from records.preferences import Axis, Rating, SafetyBin
 
 SIDE_LETTERS = {Side.LEFT: "A", Side.RIGHT: "B"}
 RATING_WORDS = {
@@ -199,6 +199,21 @@ class JudgementForm(forms.Form):
             "neither_note": data["neither_note"],
             "edited_text": data["edited_text"],
         }
+
+
+def fields_of(judgement: Judgement) -> dict[str, str]:
+    """Return a judgement as the form's fields said it, as a draft keeps them."""
+    said = {
+        "choice": f"{judgement.chosen_sample_id}:{judgement.rating}",
+        "neither_note": judgement.neither_note,
+        "edited_text": judgement.edit.text if hasattr(judgement, "edit") else "",
+        **{f"neither_{reason}": "on" for reason in judgement.neither_reasons},
+    }
+    if judgement.safety_bin:
+        alone = "left" if judgement.displayed_side == Side.LEFT else "right"
+        names = {SafetyBin.CHOSEN_SAFE: alone, SafetyBin.BOTH_SAFE: "both"}
+        said["safe"] = names.get(SafetyBin(judgement.safety_bin), "neither")
+    return said
 
 
 class SkipForm(forms.Form):

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from annotation.eligibility import Missing, missing_for
 from annotation.exposure import CATEGORY_WORDS, categories_of
-from annotation.histories import history_of, may_finish
+from annotation.histories import history_of, last_to_take_back, may_finish, retraction_of
 from annotation.models import Comparison, Dialogue, Round, Slot, User
 from annotation.selectors import (
     NothingReason,
@@ -71,6 +71,10 @@ class Task:
     next_free_at: datetime | None = None
     may_finish: bool = False
     """Whether its author may end the dialogue now."""
+    to_take_back: Comparison | None = None
+    """The pair judged last, while its judgement may be taken back."""
+    is_taken_back: bool = False
+    """Whether the pair was judged, and that was taken back."""
     slot: Slot | None = None
     """Set where somebody else wrote the prompt; why it is asked is not shown."""
 
@@ -149,11 +153,23 @@ def task_of(dialogue: Dialogue) -> Task:
     if last is not None and last.is_shown:
         pair = pair_view(last)
         turns = pair.prompt.turns
-        return Task(kind=TaskKind.JUDGE, dialogue=dialogue, turns=turns, comparison=last, pair=pair)
+        return Task(
+            kind=TaskKind.JUDGE,
+            dialogue=dialogue,
+            turns=turns,
+            comparison=last,
+            pair=pair,
+            is_taken_back=retraction_of(last) is not None,
+        )
     history = history_of(dialogue) if dialogue.num_turns else None
     turns = history.turns if history is not None else ()
     if not dialogue.is_open:
-        return Task(kind=TaskKind.FINISHED, dialogue=dialogue, turns=turns)
+        return Task(
+            kind=TaskKind.FINISHED,
+            dialogue=dialogue,
+            turns=turns,
+            to_take_back=last_to_take_back(dialogue),
+        )
     if last is not None and last.is_live:
         turns = (*turns, Turn(Role.USER, last.prompt_text))
         return Task(kind=TaskKind.WAIT, dialogue=dialogue, turns=turns, comparison=last)
@@ -167,6 +183,7 @@ def task_of(dialogue: Dialogue) -> Task:
         reason=reason,
         next_free_at=free_at,
         may_finish=may_finish(dialogue),
+        to_take_back=last_to_take_back(dialogue),
     )
 
 

@@ -119,6 +119,7 @@ function dropUnchangedEdit() {
 const single = {
   f: () => toggle("flag-sheet"),
   h: () => showGuidelines(),
+  z: () => document.getElementById("take-back")?.requestSubmit(),
   x: () => openSheet("neither"),
   e: () => openSheet("edit"),
   "?": () => toggle("key-sheet"),
@@ -139,6 +140,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     return void save(draft);
   }
+  if (event.key === "Escape" && isTextBox(event.target) && !document.querySelector("[popover]:popover-open")) return event.target.blur();
   if (withControl || event.altKey || isTextBox(event.target) || event.isComposing) return;
   const isControl = event.target.closest("button, a, summary, dialog, [popover], input[type=checkbox], input[type=radio]:not(:checked)");
   if (["Enter", " "].includes(event.key) && isControl) return;
