@@ -3,7 +3,6 @@
 from annotation.models.blind_checks import BlindCheck, BlindPair, BlindVerdict
 from annotation.models.comparisons import (
     Comparison,
-    Draft,
     Exclusion,
     Judgement,
     Sample,
@@ -20,7 +19,9 @@ from annotation.models.demonstrations import (
     DemonstrationTurn,
 )
 from annotation.models.dialogues import Dialogue
+from annotation.models.drafts import Draft
 from annotation.models.edits import Edit
+from annotation.models.items import ImportedItem
 from annotation.models.kinds import JudgementKind, UnacceptableReason
 from annotation.models.people import User
 from annotation.models.prompts import PromptBand
@@ -72,6 +73,7 @@ __all__ = [
     "GoldComparison",
     "Guidelines",
     "GuidelinesConfirmation",
+    "ImportedItem",
     "Judgement",
     "JudgementKind",
     "PromptBand",
