@@ -163,6 +163,7 @@ def open_imported_round(
     max_turns: int = 3,
     lead: User | None = None,
     overlap: annotation.Overlap = annotation.NO_OVERLAP,
+    max_new_tokens: int = 64,
 ) -> Round:
     """Return an open round that asks `rows`: pairs where they hold responses, else prompts."""
     lead = lead or make_lead()
@@ -174,7 +175,9 @@ def open_imported_round(
         name=f"imported-{next(_numbers)}",
         axis=axis,
         guidelines=newest_guidelines(axis) or make_guidelines(axis, lead=lead),
-        variants=[annotation.NewVariant(policy) for policy in policies],
+        variants=[
+            annotation.NewVariant(policy, max_new_tokens=max_new_tokens) for policy in policies
+        ],
         max_turns=1 if is_pairs else max_turns,
         opened_by=lead,
         overlap=overlap,
