@@ -1,5 +1,6 @@
 """Drawn ahead: the next pair is there after either choice, and its speed tells nothing."""
 
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -320,6 +321,15 @@ def test_a_kept_item_that_fails_is_set_aside_and_one_that_lapses_goes_back(
     assert services.release_expired_leases() == 1
     assert dict(other_round.items.values_list("key", "state")) == {"d": "given", "e": "free"}
     assert counter_drift(other_round) == {}
+
+
+def test_who_withdraws_gives_back_what_is_in_hand_and_what_is_kept(annotator: User) -> None:
+    round_ = open_round("a", "b", turns=1)
+    begin(annotator, round_)
+    services.withdraw_consent(annotator=annotator, client_key=uuid.uuid4())
+    services.release_expired_leases()
+    assert set(round_.items.values_list("state", flat=True)) == {"free"}
+    assert counter_drift(round_) == {}
 
 
 def test_closing_a_round_gives_back_what_is_kept_and_draws_nothing_more(annotator: User) -> None:
