@@ -24,6 +24,7 @@ from annotation.models import (
     Exclusion,
     GoldComparison,
     Guidelines,
+    ImportedItem,
     Judgement,
     PromptBand,
     QualityReport,
@@ -121,11 +122,29 @@ class RoundVariantAdmin(ReadOnlyAdmin):
     list_select_related = ("round", "policy")
 
 
+@admin.register(ImportedItem)
+class ImportedItemAdmin(ReadOnlyAdmin):
+    """What rounds were given to ask."""
+
+    list_display = ("id", "round", "key", "state", "num_judged", "offered_at")
+    list_filter = ("state",)
+    list_select_related = ("round",)
+
+
 @admin.register(Dialogue)
 class DialogueAdmin(ReadOnlyAdmin):
     """Dialogues."""
 
-    fields = ("uuid", "round", "pseudonym", "state", "num_turns", "created_at", "finished_at")
+    fields = (
+        "uuid",
+        "round",
+        "item",
+        "pseudonym",
+        "state",
+        "num_turns",
+        "created_at",
+        "finished_at",
+    )
     list_display = ("id", "uuid", "round", "pseudonym", "state", "num_turns", "created_at")
     list_filter = ("state",)
     list_select_related = ("round", "annotator")
@@ -140,8 +159,8 @@ class DialogueAdmin(ReadOnlyAdmin):
 class ComparisonAdmin(ReadOnlyAdmin):
     """Comparisons."""
 
-    list_display = ("id", "round", "turn", "state", "is_flagged", "created_at")
-    list_filter = ("state", "is_flagged")
+    list_display = ("id", "round", "turn", "state", "is_ahead", "is_flagged", "created_at")
+    list_filter = ("state", "discard_reason", "is_flagged")
     list_select_related = ("round",)
 
 

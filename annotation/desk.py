@@ -26,7 +26,8 @@ _DESK = Statement(
             SELECT FROM annotation_dialogue dialogue
             JOIN annotation_comparison comparison ON comparison.dialogue_id = dialogue.id
             WHERE dialogue.annotator_id = %(annotator)s AND dialogue.state = 'open'
-            AND comparison.state = 'ready' AND comparison.turn = dialogue.num_turns
+            AND comparison.state = 'ready' AND NOT comparison.is_ahead
+            AND comparison.turn = dialogue.num_turns
             AND comparison.ready_at <= statement_timestamp()
         )
     )

@@ -44,6 +44,13 @@ class RoundFullError(AnnotationError):
         self.next_free_at = next_free_at
 
 
+class NoItemLeftError(AnnotationError):
+    """Everything that was imported is dealt with, in somebody's hands, or was theirs before."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"nothing is left for you in {name!r}: the rest is with others")
+
+
 class DialogueClosedError(AnnotationError):
     """The dialogue takes no further turn."""
 

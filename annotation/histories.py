@@ -2,20 +2,31 @@
 
 from collections.abc import Collection, Sequence
 
-from annotation.models import Comparison, Dialogue, Judgement, Retraction
+from annotation.models import Comparison, Dialogue, Judgement, Retraction, Sample
 from records.dialogues import Dialogue as DialogueRecord
 
 
 def prompts_of(comparisons: Sequence[Comparison]) -> dict[int, DialogueRecord]:
-    """Return the prompt of each comparison, history included, by comparison id; one query."""
+    """Return the prompt of each comparison, history included, by comparison id; one query.
+
+    A comparison drawn ahead goes on from the response that it takes as chosen; one query more.
+    """
     chosen = _exchanges_of({item.dialogue_id for item in comparisons if item.turn > 0})
+    assumed = _assumed_of(comparisons)
     prompts: dict[int, DialogueRecord] = {}
     for item in comparisons:
-        earlier = chosen.get(item.dialogue_id, ())[: item.turn]
+        earlier = list(chosen.get(item.dialogue_id, ())[: item.turn])
+        if item.pk in assumed:
+            earlier = [*earlier[: item.turn - 1], assumed[item.pk]]
         assert len(earlier) == item.turn, (item.pk, item.turn, len(earlier))
         texts = [text for exchange in earlier for text in exchange]
-        system = item.round.system_prompt
-        prompts[item.pk] = DialogueRecord.from_texts(*texts, item.prompt_text, system=system)
+        dialogue = item.dialogue
+        prompts[item.pk] = DialogueRecord.from_texts(
+            *dialogue.opening,
+            *texts,
+            item.prompt_text,
+            system=dialogue.system_prompt or item.round.system_prompt,
+        )
     return prompts
 
 
@@ -25,9 +36,11 @@ def prompt_of(comparison: Comparison) -> DialogueRecord:
 
 
 def history_of(dialogue: Dialogue) -> DialogueRecord | None:
-    """Return the judged part of a dialogue, ending with a chosen response; None before that."""
+    """Return the judged part of a dialogue after its opening; None where both are empty."""
     texts = [text for pair in _exchanges_of({dialogue.pk}).get(dialogue.pk, ()) for text in pair]
-    return DialogueRecord.from_texts(*texts, system=dialogue.round.system_prompt) if texts else None
+    texts = [*dialogue.opening, *texts]
+    system = dialogue.first_system_prompt
+    return DialogueRecord.from_texts(*texts, system=system) if texts else None
 
 
 def may_finish(dialogue: Dialogue) -> bool:
@@ -47,7 +60,7 @@ def last_to_take_back(dialogue: Dialogue) -> Comparison | None:
 
     Whether others have looked at it since, `services.retract_judgement` finds out.
     """
-    if not dialogue.num_turns or not dialogue.round.is_open:
+    if not dialogue.num_turns or not dialogue.round.is_open or dialogue.is_imported:
         return None
     mine = Judgement.objects.filter(annotator=dialogue.annotator_id).select_related("comparison")
     last = mine.order_by("-pk").first()
@@ -61,6 +74,21 @@ def retraction_of(comparison: Comparison) -> Retraction | None:
     """Return how the judgement of a pair was taken back that is to be judged again; None if not."""
     active = Retraction.objects.filter(judgement__comparison=comparison, is_active=True)
     return active.order_by("-pk").first()
+
+
+def _assumed_of(comparisons: Sequence[Comparison]) -> dict[int, tuple[str, str]]:
+    """Return (prompt, response taken as chosen) of the turn before what is drawn ahead."""
+    ids = {
+        item.pk: item.assumed_sample_id
+        for item in comparisons
+        if item.is_ahead and item.assumed_sample_id is not None
+    }
+    if not ids:
+        return {}
+    samples = Sample.objects.filter(pk__in=set(ids.values()))
+    rows = samples.values_list("pk", "comparison__prompt_text", "text")
+    found = {pk: (prompt, text) for pk, prompt, text in rows}
+    return {pk: found[sample_id] for pk, sample_id in ids.items()}
 
 
 def _exchanges_of(dialogue_ids: Collection[int]) -> dict[int, list[tuple[str, str]]]:

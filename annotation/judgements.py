@@ -30,7 +30,7 @@ def insert_judgement(judgement: Judgement) -> None:
         IntegrityError: A judgement of this slot, by this person or with this key is stored already.
     """
     values = {
-        field.column: field.get_db_prep_save(field.pre_save(judgement, add=True), connection)
+        str(field.column): field.get_db_prep_save(field.pre_save(judgement, add=True), connection)
         for field in _FIELDS
     }
     (judgement.pk,) = _INSERT.row(values) or (None,)

@@ -13,6 +13,7 @@ from annotation.access import ANNOTATORS, LEADS, REVIEWERS, require_role
 from annotation.eligibility import Missing, Need, missing_for, missing_in
 from annotation.errors import NotFoundError
 from annotation.histories import prompt_of
+from annotation.items import is_item_left
 from annotation.likeness import NEAR_DUPLICATE, bands_of, likeness
 from annotation.models import (
     Comparison,
@@ -51,6 +52,7 @@ class NothingReason(StrEnum):
     NO_OPEN_ROUND = "no_open_round"
     ROUND_FULL = "round_full"
     ALL_LEASED = "all_leased"
+    NO_ITEM = "no_item"
     NOT_AN_ANNOTATOR = "not_an_annotator"
     NOT_YET = "not_yet"
 
@@ -149,7 +151,7 @@ def get_comparison_for(annotator: User, pk: int) -> Comparison:
         NotFoundError: It is somebody else's, or there is none.
     """
     require_role(annotator, ANNOTATORS)
-    comparisons = Comparison.objects.filter(dialogue__annotator=annotator)
+    comparisons = Comparison.objects.filter(dialogue__annotator=annotator, is_ahead=False)
     related = comparisons.select_related("dialogue", "round__guidelines")
     return _one(related, "comparison", pk)
 
@@ -278,7 +280,7 @@ def work_for(annotator: User) -> Work:
     missing = missing_for(annotator, rounds)
     held = None
     for round_ in rounds:
-        if not _has_room(round_):
+        if not (_has_item(annotator, round_) if round_.is_imported else _has_room(round_)):
             continue
         if not missing[round_.pk]:
             return Work(WorkKind.START, round=round_)
@@ -357,7 +359,7 @@ def _open_dialogues(annotator: User) -> Iterable[tuple[Dialogue, Comparison | No
     if not dialogues:
         return []
     comparisons = Comparison.objects.filter(
-        dialogue__in=dialogues, turn=F("dialogue__num_turns")
+        dialogue__in=dialogues, turn=F("dialogue__num_turns"), is_ahead=False
     ).order_by("pk")
     last = {comparison.dialogue_id: comparison for comparison in comparisons}
     return [(dialogue, last.get(dialogue.pk)) for dialogue in dialogues]
@@ -392,9 +394,21 @@ def _has_room(round_: Round) -> bool:
     return first is not None and first < timezone.now()
 
 
+def _has_item(annotator: User, round_: Round) -> bool:
+    """Whether a round that asks imported items has one for them, or one whose lease has lapsed."""
+    if is_item_left(annotator, round_):
+        return True
+    first = next_free_at(round_)
+    return first is not None and first < timezone.now()
+
+
 def _nothing(rounds: Sequence[Round]) -> Work:
     if not rounds:
         return Work(WorkKind.NOTHING, reason=NothingReason.NO_OPEN_ROUND)
+    for round_ in rounds:
+        is_out = round_.num_judged < round_.num_reserved
+        if round_.is_imported and not is_out and _has_room(round_):
+            return Work(WorkKind.NOTHING, round=round_, reason=NothingReason.NO_ITEM)
     times = [(time, round_) for round_ in rounds if (time := next_free_at(round_)) is not None]
     if not times:
         return Work(WorkKind.NOTHING, round=rounds[0], reason=NothingReason.ROUND_FULL)

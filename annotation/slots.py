@@ -13,6 +13,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from annotation.errors import RoundFullError
+from annotation.items import offer_lapsed_again
 from annotation.models import Comparison, JudgementKind, Round, Slot
 
 LEASE = timedelta(minutes=30)
@@ -42,20 +43,19 @@ def give_back_slot(round_id: int, num_slots: int = 1) -> None:
 
 def release_expired(round_id: int, limit: int = 1000) -> int:
     """Give back the slots of a round whose leases have lapsed, and return how many."""
-    held = Comparison.objects.live().filter(
-        round=round_id, holds_slot=True, lease_expires_at__lt=timezone.now()
-    )
+    held = Comparison.objects.holding().filter(round=round_id, lease_expires_at__lt=timezone.now())
     locked = held.order_by("pk").select_for_update(skip_locked=True, no_key=True)
     ids = list(locked.values_list("pk", flat=True)[:limit])
     if ids:
         Comparison.objects.filter(pk__in=ids).update(holds_slot=False)
+        offer_lapsed_again(ids)
         give_back_slot(round_id, len(ids))
     return len(ids)
 
 
 def next_free_at(round_: Round) -> datetime | None:
     """Return when the first lease of the round lapses; None if none is out."""
-    held = Comparison.objects.live().filter(round=round_, holds_slot=True)
+    held = Comparison.objects.holding().filter(round=round_)
     return held.order_by("lease_expires_at").values_list("lease_expires_at", flat=True).first()
 
 

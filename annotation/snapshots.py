@@ -103,9 +103,10 @@ def preferences_of(rounds: Sequence[Round]) -> Iterator[Preference]:
         for values in _rows_of(rounds).iterator(chunk_size=_ROWS_AT_ONCE):
             row = _Row._make(values)
             if row.dialogue_uuid != dialogue_uuid:
-                texts, dialogue_uuid = [], row.dialogue_uuid
-            del texts[2 * row.turn :]
-            prompt = DialogueRecord.from_texts(*texts, row.prompt_text, system=row.system_prompt)
+                texts, dialogue_uuid = list(row.opening), row.dialogue_uuid
+            del texts[len(row.opening) + 2 * row.turn :]
+            system = row.own_system_prompt or row.system_prompt
+            prompt = DialogueRecord.from_texts(*texts, row.prompt_text, system=system)
             if not row.is_excluded:
                 yield from _preferences(row, prompt)
             if row.slot == 0:
@@ -119,6 +120,10 @@ class _Row(NamedTuple):
     turn: int
     slot: int
     system_prompt: str
+    own_system_prompt: str
+    """Of an imported dialogue."""
+    opening: list[str]
+    item_uuid: UUID | None
     prompt_text: str
     edited_text: str | None
     chosen_text: str
@@ -170,6 +175,9 @@ def _rows_of(rounds: Sequence[Round]) -> QuerySet[Judgement, tuple[Any, ...]]:
             "comparison__turn",
             "slot",
             "comparison__round__system_prompt",
+            "comparison__dialogue__system_prompt",
+            "comparison__dialogue__opening",
+            "comparison__dialogue__item__uuid",
             "comparison__prompt_text",
             "edit__text",
             "chosen_sample__text",
@@ -214,7 +222,8 @@ def _preferences(row: _Row, prompt: DialogueRecord) -> Iterator[Preference]:
 def _preference(row: _Row, prompt: DialogueRecord) -> Preference:
     return Preference(
         preference_id=str(row.uuid),
-        dialogue_id=str(row.dialogue_uuid),
+        # An item that somebody else went on with stays on one side of the split.
+        dialogue_id=str(row.item_uuid or row.dialogue_uuid),
         prompt=prompt,
         chosen=row.standing_text,
         rejected=row.rejected_text,

@@ -13,19 +13,21 @@ NUM_AUTHORS = 50
 _STATEMENTS = (
     """
     INSERT INTO annotation_dialogue
-        (id, uuid, round_id, annotator_id, client_key, state, num_turns, created_at, finished_at)
+        (id, uuid, round_id, annotator_id, client_key, state, num_turns, is_passed_on,
+         system_prompt, opening, created_at, finished_at)
     SELECT i, gen_random_uuid(), %(round)s, (%(authors)s::bigint[])[1 + i %% %(num_authors)s],
-        gen_random_uuid(), 'finished', 1, now(), now()
+        gen_random_uuid(), 'finished', 1, false, '', '[]', now(), now()
     FROM generate_series(%(first)s, %(last)s) AS i
     """,
     """
     INSERT INTO annotation_comparison
         (id, dialogue_id, round_id, turn, prompt_text, risk_category, attack_vector, client_key,
          state, seed, sampling_attempts, sampled_by, holds_slot, lease_expires_at, num_slots,
-         is_flagged, flag_note, skip_reason, skip_note, error, created_at, ready_at)
+         is_flagged, flag_note, skip_reason, skip_note, error, created_at, ready_at, is_ahead,
+         discard_reason)
     SELECT i, i, %(round)s, 0, 'What is ' || i || ' plus ' || i || '? Explain it step by step.',
         '', '', gen_random_uuid(), 'judged', i, 1, 'benchmark', true, now(), 2,
-        false, '', '', '', '', now(), now()
+        false, '', '', '', '', now(), now(), false, ''
     FROM generate_series(%(first)s, %(last)s) AS i
     """,
     """

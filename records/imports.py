@@ -93,16 +93,21 @@ def json_rows(path: Path) -> Iterator[Row]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
-                yield Row(path, number, _object(path, number, line))
+                yield Row(path, number, parse_object(path.name, number, line))
     except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
         raise RecordError("data", f"{path.name} is not gzipped UTF-8 text: {error}") from error
 
 
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+def parse_object(file: str, number: int, line: str) -> dict[str, Any]:
+    """Return the JSON object that a line holds.
+
+    Raises:
+        RecordError: It holds something else; names file and line.
+    """
     try:
         values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise RecordError("data", f"{path.name} line {number} is no JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError("data", f"{file} line {number} is no JSON: {error}") from error
     if not isinstance(values, dict):
-        raise RecordError("data", f"{path.name} line {number} is no JSON object")
+        raise RecordError("data", f"{file} line {number} is no JSON object")
     return values

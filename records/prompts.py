@@ -17,10 +17,30 @@ class Prompt:
     dialogue: Dialogue
     is_safety: bool = False
     """Tag of a prompt written to elicit an unsafe response: IS_SAFETY(p) of the gated reward."""
+    next_turns: tuple[str, ...] = ()
+    """What the user goes on to say, whatever the responses are."""
+    risk_category: str = ""
+    """What an adversarial prompt aims at."""
+    attack_vector: str = ""
+    """How it tries."""
 
     def __post_init__(self) -> None:
         if not self.dialogue.is_prompt:
             raise RecordError("dialogue", f"prompt {self.prompt_id} does not end with a user turn")
+
+    def to_json(self) -> dict[str, object]:
+        """Return a JSON-ready mapping; what is empty of the last three is left out."""
+        values: dict[str, object] = {
+            "prompt_id": self.prompt_id,
+            "dialogue": self.dialogue.to_json(),
+            "is_safety": self.is_safety,
+        }
+        more: dict[str, object] = {
+            "next_turns": list(self.next_turns),
+            "risk_category": self.risk_category,
+            "attack_vector": self.attack_vector,
+        }
+        return values | {name: value for name, value in more.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +59,7 @@ class Demonstration:
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> int:
     """Write one JSON object a line and return how many."""
-    return _write_lines(
-        path,
-        (
-            {"prompt_id": p.prompt_id, "dialogue": p.dialogue.to_json(), "is_safety": p.is_safety}
-            for p in prompts
-        ),
-    )
+    return _write_lines(path, (prompt.to_json() for prompt in prompts))
 
 
 def read_prompts(path: Path) -> Iterator[Prompt]:
@@ -55,6 +69,9 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
             prompt_id=str(row["prompt_id"]),
             dialogue=Dialogue.from_json(row["dialogue"]),  # type: ignore[arg-type]
             is_safety=bool(row["is_safety"]),
+            next_turns=tuple(map(str, row.get("next_turns", ()))),  # type: ignore[call-overload]
+            risk_category=str(row.get("risk_category", "")),
+            attack_vector=str(row.get("attack_vector", "")),
         )
 
 

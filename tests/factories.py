@@ -1,10 +1,13 @@
 """What tests begin with: plain functions that go through the services."""
 
+import io
 import itertools
+import json
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from annotation import services as annotation
 from annotation.models import (
@@ -24,6 +27,7 @@ from annotation.models import (
 from annotation.questions import Value
 from annotation.scale import Side
 from records.preferences import Axis, Rating, SafetyBin
+from records.round_items import ItemKind, read_round_items
 from registry import services as registry
 from registry.models import Artifact, Iteration, PolicyVersion
 
@@ -126,6 +130,62 @@ def open_test_round(
     )
 
 
+def prompt_line(
+    name: object, *texts: str, opening: Sequence[str] = (), system: str = "", **fields: object
+) -> dict[str, Any]:
+    """Return a line of an imported prompt: its user turns are `texts`, said after `opening`."""
+    first, *later = texts or (f"question {name}",)
+    roles = itertools.cycle(("user", "assistant"))
+    turns = [{"role": role, "text": text} for role, text in zip(roles, (*opening, first))]  # noqa: B905
+    line = {"prompt_id": str(name), "dialogue": {"system": system, "turns": turns}}
+    return line | ({"next_turns": later} if later else {}) | fields
+
+
+def pair_line(
+    name: object, *responses: str, sources: Sequence[str] = (), **options: Any
+) -> dict[str, Any]:
+    """Return a line of an imported pair."""
+    texts = responses or (f"{name} is the answer.", f"Nobody knows about {name}.")
+    rows = [{"text": text} for text in texts]
+    for row, source in zip(rows, sources, strict=False):
+        row["source"] = source
+    return prompt_line(name, **options) | {"responses": rows}
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def open_imported_round(
+    *rows: Mapping[str, Any],
+    axis: Axis = Axis.HELPFULNESS,
+    policies: Sequence[PolicyVersion] = (),
+    max_turns: int = 3,
+    lead: User | None = None,
+    overlap: annotation.Overlap = annotation.NO_OVERLAP,
+    max_new_tokens: int = 64,
+) -> Round:
+    """Return an open round that asks `rows`: pairs where they hold responses, else prompts."""
+    lead = lead or make_lead()
+    is_pairs = "responses" in rows[0]
+    source = Round.Source.PAIRS if is_pairs else Round.Source.PROMPTS
+    policies = policies or ([] if is_pairs else [make_policy_version(), make_policy_version()])
+    file = io.BytesIO(lines_of(rows))
+    return annotation.open_round(
+        name=f"imported-{next(_numbers)}",
+        axis=axis,
+        guidelines=newest_guidelines(axis) or make_guidelines(axis, lead=lead),
+        variants=[
+            annotation.NewVariant(policy, max_new_tokens=max_new_tokens) for policy in policies
+        ],
+        max_turns=1 if is_pairs else max_turns,
+        opened_by=lead,
+        overlap=overlap,
+        source=source,
+        items=read_round_items(file, "items.jsonl", ItemKind(source.value)),
+    )
+
+
 def start_test_dialogue(annotator: User, round_: Round) -> Dialogue:
     return annotation.start_dialogue(annotator=annotator, round_=round_, client_key=uuid.uuid4())
 
@@ -141,6 +201,14 @@ def write_test_prompt(
 def draw_samples(texts: Sequence[str] = ("Boil it.", "I do not know.")) -> list[Comparison]:
     """Answer every comparison that waits with the two `texts`, as a sampler would."""
     jobs = annotation.claim_comparisons_for_sampling(limit=1000, worker="test-sampler")
+    return [answer_job(job, texts) for job in jobs]
+
+
+def draw_ahead(
+    texts: Sequence[str] = ("Then boil it.", "I still do not know."),
+) -> list[Comparison]:
+    """Answer every comparison that is drawn before anybody waits for it, as a sampler would."""
+    jobs = annotation.claim_ahead_for_sampling(limit=1000, worker="test-sampler")
     return [answer_job(job, texts) for job in jobs]
 
 

@@ -141,6 +141,10 @@ SAMPLING_THREADS = env.whole_number("CONCORD_SAMPLING_THREADS", 0)
 """CPU threads of the sampler; 0 leaves the choice to torch."""
 RESPONSE_FLOOR_MS = env.whole_number("CONCORD_RESPONSE_FLOOR_MS", 1500, low=0)
 """Milliseconds between a prompt and its pair, at least: a quick pair looks like any other."""
+PREFETCH = env.flag("CONCORD_PREFETCH", default=True)
+"""Whether pairs of imported dialogues are drawn ahead for both choices, while somebody reads."""
+PREFETCH_ROWS = env.whole_number("CONCORD_PREFETCH_ROWS", 32, low=2)
+"""Responses drawn ahead at once, at most: who begins to wait meanwhile waits for these."""
 CELERY_BEAT_SCHEDULE = {
     task: {
         "task": f"workers.{task}",

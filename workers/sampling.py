@@ -51,17 +51,25 @@ def sample_waiting_comparisons() -> int:
     """Draw both responses of every comparison that waits, until none waits; return how many.
 
     A comparison whose drawing goes wrong is handed back with the error: it is tried again, and the
-    prompt stays whatever happens.
+    prompt stays whatever happens. What is drawn ahead has its turn when nobody waits, a few at a
+    time.
     """
     dispatch.sampler_starts_looking()
     worker = worker_name()
     num_sampled = 0
-    while jobs := services.claim_comparisons_for_sampling(
-        limit=max(1, settings.SAMPLING_ROWS // 2), worker=worker
-    ):
+    while jobs := _claim(worker):
         _sample(jobs, worker)
         num_sampled += len(jobs)
     return num_sampled
+
+
+def _claim(worker: str) -> list[SamplingJob]:
+    limit = max(1, settings.SAMPLING_ROWS // 2)
+    jobs = services.claim_comparisons_for_sampling(limit=limit, worker=worker)
+    if jobs:
+        return jobs
+    limit = min(limit, settings.PREFETCH_ROWS // 2)
+    return services.claim_ahead_for_sampling(limit=limit, worker=worker)
 
 
 def _sample(jobs: Sequence[SamplingJob], worker: str) -> None:

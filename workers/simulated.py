@@ -15,7 +15,8 @@ from typing import NamedTuple
 from django.db import connection
 
 from annotation import services
-from annotation.errors import RoundClosedError, RoundFullError
+from annotation.errors import NoItemLeftError, RoundClosedError, RoundFullError
+from annotation.histories import prompt_of
 from annotation.models import Comparison, Dialogue, Round, Sample, User
 from annotation.scale import Side
 from annotation.selectors import slot_pair_view
@@ -113,9 +114,10 @@ def run_crowd(
 ) -> CrowdReport:
     """Let `annotators` work in an open round until its target is met or it closes.
 
-    Each writes a prompt, judges the pair and goes on with the dialogue as far as the round allows,
-    and is given pairs of others between two of their own. At the end everybody judges such pairs
-    until none is left. Responses come from a worker of the sampling queue, as they do for people.
+    Each writes a prompt, or takes an imported item, judges the pair and goes on with the dialogue
+    as far as the round allows, and is given pairs of others between two of their own. At the end
+    everybody judges such pairs until none is left. Responses come from a worker of the sampling
+    queue, as they do for people.
 
     Args:
         round_: The round.
@@ -197,7 +199,8 @@ class _Crowd:
         The streams of random numbers go on where the earlier crowd's began: no prompt comes twice.
         """
         mine = Dialogue.objects.filter(round=self.round, annotator__in=self.users)
-        for dialogue in mine.filter(state=Dialogue.State.OPEN).select_related("annotator"):
+        left_open = mine.filter(state=Dialogue.State.OPEN, item__isnull=True)
+        for dialogue in left_open.select_related("annotator"):
             services.finish_dialogue(
                 annotator=dialogue.annotator, dialogue=dialogue, reason=Comparison.SkipReason.OTHER
             )
@@ -209,6 +212,9 @@ class _Crowd:
 
     def _write(self, idle: list[_Seat], waiting: dict[int, _Seat]) -> None:
         """Let idle annotators write prompts, as many as the round has slots for."""
+        if self.round.is_imported:
+            self._take_items(idle, waiting)
+            return
         num_left = self.num_wanted - self.num_judged - len(waiting)
         num_prompts = min(len(idle), num_left, _num_free(self.round)) if idle else 0
         try:
@@ -219,6 +225,23 @@ class _Crowd:
             logger.info("%s", error)  # others took the slots meanwhile
         if num_prompts > 0:
             dispatch.request_responses()
+
+    def _take_items(self, idle: list[_Seat], waiting: dict[int, _Seat]) -> None:
+        """Let idle annotators go on with their imported items, or take the next ones."""
+        for seat in list(idle):
+            if self.num_judged + len(waiting) >= self.num_wanted:
+                break
+            try:
+                seat.dialogue = services.start_dialogue(
+                    annotator=seat.user, round_=self.round, client_key=uuid.uuid4()
+                )
+            except (NoItemLeftError, RoundClosedError):
+                continue
+            comparison = Comparison.objects.live().get(dialogue=seat.dialogue)
+            seat.prompt = prompt_of(comparison)
+            waiting[comparison.pk] = seat
+            idle.remove(seat)
+        dispatch.request_responses()
 
     def _write_prompt(self, seat: _Seat) -> Comparison:
         if seat.dialogue is None:

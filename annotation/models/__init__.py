@@ -21,6 +21,7 @@ from annotation.models.demonstrations import (
 from annotation.models.dialogues import Dialogue
 from annotation.models.drafts import Draft
 from annotation.models.edits import Edit
+from annotation.models.items import ImportedItem
 from annotation.models.kinds import JudgementKind, UnacceptableReason
 from annotation.models.people import User
 from annotation.models.prompts import PromptBand
@@ -73,6 +74,7 @@ __all__ = [
     "GoldComparison",
     "Guidelines",
     "GuidelinesConfirmation",
+    "ImportedItem",
     "Judgement",
     "JudgementKind",
     "PromptBand",

@@ -34,8 +34,25 @@ class ComparisonQuerySet(models.QuerySet["Comparison"]):
         return self.filter(state__in=[Comparison.State.WAITING, Comparison.State.SAMPLING])
 
     def live(self) -> "ComparisonQuerySet":
-        """Comparisons that are neither judged nor given up."""
-        return self.filter(state__in=Comparison.LIVE_STATES)
+        """Comparisons that are neither judged nor given up, nor drawn ahead."""
+        return self.filter(state__in=Comparison.LIVE_STATES, is_ahead=False)
+
+    def holding(self) -> "ComparisonQuerySet":
+        """Comparisons not judged that are counted as in somebody's hands, kept ones included."""
+        return self.filter(state__in=Comparison.LIVE_STATES, holds_slot=True)
+
+    def ahead(self) -> "ComparisonQuerySet":
+        """Comparisons drawn ahead that may still be shown."""
+        return self.filter(state__in=Comparison.LIVE_STATES, is_ahead=True)
+
+    def discard(self, reason: str) -> int:
+        """Have those that are neither judged nor given up never shown; return how many."""
+        return self.filter(state__in=Comparison.LIVE_STATES).update(
+            state=Comparison.State.DISCARDED,
+            discard_reason=reason,
+            holds_slot=False,
+            sampling_expires_at=None,
+        )
 
 
 class Comparison(models.Model):
@@ -50,6 +67,7 @@ class Comparison(models.Model):
         JUDGED = "judged"
         SKIPPED = "skipped"
         FAILED = "failed"
+        DISCARDED = "discarded"
 
     LIVE_STATES = (State.WAITING, State.SAMPLING, State.READY)
 
@@ -61,6 +79,16 @@ class Comparison(models.Model):
         TOO_DISTURBING = "too_disturbing"
         BOTH_FAILED = "both_failed"
         OTHER = "other"
+
+    class DiscardReason(models.TextChoices):
+        """Why a pair that nobody judged is not shown any more."""
+
+        OTHER_CHOICE = "other_choice"
+        EDITED = "edited"
+        REPLACED = "replaced"
+        NO_PAIR = "no_pair"
+        ENDED = "ended"
+        GIVEN_AWAY = "given_away"
 
     class RiskCategory(models.TextChoices):
         """What an adversarial prompt aims at (arXiv:2307.09288, section 4.2.1)."""
@@ -87,7 +115,19 @@ class Comparison(models.Model):
     risk_category = models.CharField(max_length=30, choices=RiskCategory, blank=True)
     attack_vector = models.CharField(max_length=30, choices=AttackVector, blank=True)
     client_key = models.UUIDField(help_text="Sent by the form: a repeat finds the first result.")
-    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    state = models.CharField(max_length=9, choices=State, default=State.WAITING)
+    is_ahead = models.BooleanField(
+        default=False, help_text="Drawn before anybody waits for it; counted nowhere."
+    )
+    assumed_sample = models.ForeignKey(
+        "annotation.Sample",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,
+        help_text="The response of the turn before that was taken as chosen.",
+    )
     seed = models.BigIntegerField(
         default=new_seed, help_text="Decides variants, temperatures and sides."
     )
@@ -106,6 +146,7 @@ class Comparison(models.Model):
     flag_note = models.TextField(blank=True)
     skip_reason = models.CharField(max_length=20, choices=SkipReason, blank=True)
     skip_note = models.TextField(blank=True)
+    discard_reason = models.CharField(max_length=12, choices=DiscardReason, blank=True)
     error = models.TextField(blank=True, help_text="Why no pair of responses came about.")
     created_at = models.DateTimeField(auto_now_add=True)
     ready_at = models.DateTimeField(
@@ -120,12 +161,12 @@ class Comparison(models.Model):
             # A skipped or failed turn may be written again; otherwise a turn has one comparison.
             models.UniqueConstraint(
                 fields=["dialogue", "turn"],
-                condition=~Q(state__in=["skipped", "failed"]),
+                condition=~Q(state__in=["skipped", "failed", "discarded"]) & Q(is_ahead=False),
                 name="annotation_comparison_one_per_turn",
             ),
             one_of(
                 "state",
-                ("waiting", "sampling", "ready", "judged", "skipped", "failed"),
+                ("waiting", "sampling", "ready", "judged", "skipped", "failed", "discarded"),
                 name="annotation_comparison_state_known",
             ),
             models.CheckConstraint(
@@ -140,18 +181,28 @@ class Comparison(models.Model):
                 name="annotation_comparison_judged_holds_slot",
             ),
             models.CheckConstraint(
-                condition=~Q(state__in=["skipped", "failed"]) | Q(holds_slot=False),
+                condition=~Q(state__in=["skipped", "failed", "discarded"]) | Q(holds_slot=False),
                 name="annotation_comparison_given_up_is_free",
             ),
             models.CheckConstraint(
                 condition=Q(state="skipped") ^ Q(skip_reason=""),
                 name="annotation_comparison_skip_has_reason",
             ),
+            models.CheckConstraint(
+                condition=Q(state="discarded") ^ Q(discard_reason=""),
+                name="annotation_comparison_discard_has_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(is_ahead=False)
+                | Q(state__in=["waiting", "sampling", "ready", "discarded"]),
+                name="annotation_comparison_ahead_not_judged",
+            ),
         ]
         indexes = [
-            # The sampler's queue: only what is still without responses.
+            # The sampler's queue: only what is still without responses; what somebody waits for
+            # comes first.
             models.Index(
-                fields=["id"],
+                fields=["is_ahead", "id"],
                 condition=Q(state__in=["waiting", "sampling"]),
                 name="annotation_comparison_queue",
             ),
@@ -176,6 +227,7 @@ class Comparison(models.Model):
         """Whether its pair stands before its author: ready, and not sooner than any other."""
         return (
             self.state == self.State.READY
+            and not self.is_ahead
             and self.ready_at is not None
             and self.ready_at <= timezone.now()
         )
@@ -230,6 +282,7 @@ class SamplingEvent(models.Model):
         NEAR_IDENTICAL = "near_identical"
         TRUNCATED = "truncated"
         NAMES_ITSELF = "names_itself"
+        REPLACED = "replaced"
         ERROR = "error"
 
     comparison = models.ForeignKey(

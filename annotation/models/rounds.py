@@ -59,9 +59,17 @@ class Round(models.Model):
         OPEN = "open"
         CLOSED = "closed"
 
+    class Source(models.TextChoices):
+        """Where its prompts come from."""
+
+        WRITTEN = "written", "Written by annotators"
+        PROMPTS = "prompts", "Imported prompts"
+        PAIRS = "pairs", "Imported pairs of responses"
+
     name = models.CharField(max_length=80)
     axis = models.CharField(max_length=12, choices=AXIS_CHOICES)
     state = models.CharField(max_length=6, choices=State, default=State.OPEN)
+    source = models.CharField(max_length=7, choices=Source, default=Source.WRITTEN)
     guidelines = models.ForeignKey(Guidelines, on_delete=models.PROTECT, related_name="rounds")
     target_comparisons = models.PositiveIntegerField()
     max_turns = models.PositiveSmallIntegerField(help_text="Comparisons in one dialogue, at most.")
@@ -113,6 +121,7 @@ class Round(models.Model):
             models.UniqueConstraint(fields=["name"], name="annotation_round_name_unique"),
             models.CheckConstraint(condition=~Q(name=""), name="annotation_round_has_name"),
             one_of("axis", (a for a, _ in AXIS_CHOICES), name="annotation_round_axis_known"),
+            one_of("source", ("written", "prompts", "pairs"), name="annotation_round_source_known"),
             models.CheckConstraint(
                 condition=Q(state="open") ^ Q(closed_at__isnull=False),
                 name="annotation_round_closed_has_time",
@@ -160,6 +169,11 @@ class Round(models.Model):
     def is_open(self) -> bool:
         """Whether it takes work."""
         return self.state == self.State.OPEN
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its prompts come from a file instead of its annotators."""
+        return self.source != self.Source.WRITTEN
 
     @property
     def has_further(self) -> bool:

@@ -35,6 +35,7 @@ from annotation.services.drafts import save_draft
 from annotation.services.gold import declare_gold, retire_gold
 from annotation.services.guidelines import confirm_guidelines
 from annotation.services.importing import ImportedRound, import_graded_set
+from annotation.services.importing_items import AddedItems, add_items
 from annotation.services.judging import (
     beat_comparison,
     finish_dialogue,
@@ -94,6 +95,7 @@ from annotation.services.sampling import (
     SampleRequest,
     SamplingJob,
     beat_sampling,
+    claim_ahead_for_sampling,
     claim_comparisons_for_sampling,
     fail_sampling,
     store_samples,
@@ -117,6 +119,7 @@ from annotation.services.wellbeing import (
 __all__ = [
     "NO_GUIDANCE",
     "NO_OVERLAP",
+    "AddedItems",
     "BlindJob",
     "Contradiction",
     "Guidance",
@@ -133,12 +136,14 @@ __all__ = [
     "SampleRequest",
     "SamplingJob",
     "accept_comparison",
+    "add_items",
     "ask_second_reading",
     "beat_blind_pairs",
     "beat_comparison",
     "beat_sampling",
     "beat_slot",
     "change_qualification",
+    "claim_ahead_for_sampling",
     "claim_blind_pairs",
     "claim_comparisons_for_sampling",
     "claim_slot",

@@ -91,4 +91,8 @@ def withdraw_consent(*, annotator: User, client_key: uuid.UUID, note: str = "") 
             # What they hold of others' lapses at once, and is offered again.
             held = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED)
             held.update(lease_expires_at=timezone.now())
+            kept = Comparison.objects.holding().filter(
+                dialogue__annotator=annotator, dialogue__state=Dialogue.State.KEPT
+            )
+            kept.update(lease_expires_at=timezone.now())
     return withdrawal

@@ -1,13 +1,11 @@
 """Graded sets from elsewhere become closed rounds: their pairs, people and judgements, as ours."""
 
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from pathlib import Path
 
 from django.db import transaction
 from django.db.models import F
@@ -25,12 +23,12 @@ from annotation.models import (
     User,
 )
 from annotation.scale import Side
+from annotation.services.imported_policies import imported_policy
 from annotation.services.people import NewUser, create_users
 from annotation.services.rounds import publish_guidelines
 from records.graded import GradedComparison, GradedImport, GradedJudgement, GradedSet
 from records.preferences import Axis, Rating
-from registry.models import Artifact, PolicyVersion
-from registry.services import publish_artifact, register_policy
+from registry.models import PolicyVersion
 
 _AT_ONCE = 200
 _NAMESPACE = uuid.UUID("6f1d5a52-6c62-4d33-9a4c-0f4e6b8e3a10")
@@ -153,23 +151,11 @@ def _find_policies(
         for response in (item.first, item.second):
             name = _policy_name(source, response.model)
             if name not in policies:
-                policies[name] = _policy(name)
+                policies[name] = imported_policy(name)
 
 
 def _policy_name(source: GradedSet, model: str) -> str:
     return f"{source.name}/{model}"[:80] if source.names_models else source.name
-
-
-def _policy(name: str) -> PolicyVersion:
-    existing = PolicyVersion.objects.filter(name=name).first()
-    if existing is not None:
-        return existing
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "imported"
-        path.mkdir()
-        (path / "README").write_text(f"{name}: imported responses, no weights.\n")
-        artifact = publish_artifact(path=path, kind=Artifact.Kind.POLICY)
-    return register_policy(name=name, artifact=artifact)
 
 
 def _store_lot(

@@ -12,6 +12,7 @@ from annotation.errors import (
     AlreadyJudgedError,
     JudgementError,
     NotFoundError,
+    SlotTakenError,
     StateError,
     TooFewTurnsError,
 )
@@ -19,6 +20,7 @@ from annotation.histories import may_finish
 from annotation.models import Comparison, Dialogue, Judgement, Round, User
 from annotation.queue import release_lapsed
 from annotation.scale import Side
+from annotation.services.items import end_dialogue, go_on_with_item, pass_on_item, take_back
 from annotation.services.review_queue import queue_disagreement, queue_flag
 from annotation.services.verdicts import (
     Verdict,
@@ -73,6 +75,7 @@ def submit_comparison(
         AlreadyJudgedError: It was judged with another client key.
         StateError: It is not ready to be judged.
         RoundFullError: The lease has lapsed and others took the last slot.
+        SlotTakenError: The lease has lapsed and somebody else was given the imported item.
     """
     require_role(annotator, ANNOTATORS)
     verdict = Verdict(
@@ -99,7 +102,10 @@ def submit_comparison(
                 sides={sample.pk: Side(sample.side) for sample in locked.samples.all()},
             )
             store_judgement(judgement, verdict)
-            settle(locked)
+            settle(locked, judgement, is_edited=bool(edited_text.strip()))
+    except SlotTakenError:
+        end_dialogue(comparison.dialogue)
+        raise
     except (AlreadyJudgedError, IntegrityError):
         # The same form again; if at the same time, it has waited for the first one's lock.
         repeated = repeated_judgement(client_key, annotator, comparison.pk)
@@ -114,7 +120,8 @@ def skip_comparison(
 ) -> Comparison:
     """Pass on a comparison that is not judged; its slot is free for others. Idempotent.
 
-    The dialogue stays open: its author may write another prompt for this turn.
+    The dialogue stays open: its author may write another prompt for this turn. An imported one
+    ends, and what is left of its item goes to somebody else.
 
     Raises:
         NotFoundError: The comparison is not this annotator's.
@@ -140,6 +147,8 @@ def skip_comparison(
             update_fields=["state", "skip_reason", "skip_note", "sampling_expires_at", "holds_slot"]
         )
         locked.drafts.all().delete()
+        if locked.dialogue.is_imported:
+            pass_on_item(locked.dialogue, was_held=held_slot)
         if held_slot:
             give_back_slot(locked.round_id)
     return locked
@@ -222,19 +231,16 @@ def release_expired_leases() -> int:
     return released
 
 
-def settle(comparison: Comparison) -> None:
+def settle(comparison: Comparison, judgement: Judgement, *, is_edited: bool) -> None:
     """Move comparison, dialogue and round on; the round, which all share, is locked last."""
     dialogue, round_ = comparison.dialogue, comparison.round
     if not comparison.holds_slot:
+        if dialogue.is_imported:
+            take_back(comparison)
         take_slot(round_)
     comparison.state = Comparison.State.JUDGED
     comparison.holds_slot = True
     comparison.save(update_fields=["state", "holds_slot"])
-    num_turns = comparison.turn + 1
-    values: dict[str, object] = {"num_turns": num_turns}
-    if num_turns >= round_.max_turns or not round_.is_open:
-        values |= {"state": Dialogue.State.FINISHED, "finished_at": Now()}
-    Dialogue.objects.filter(pk=dialogue.pk).update(**values)
     comparison.drafts.all().delete()
     num_offered = 0
     if comparison.num_slots == 1:
@@ -242,6 +248,15 @@ def settle(comparison: Comparison) -> None:
     else:
         # Judged before and taken back: others may have judged it meanwhile.
         queue_disagreement(comparison)
+    num_turns = comparison.turn + 1
+    values: dict[str, object] = {"num_turns": num_turns}
+    if dialogue.is_imported:
+        goes_on = go_on_with_item(comparison, judgement, is_edited=is_edited)
+    else:
+        goes_on = num_turns < round_.max_turns and round_.is_open
+    if not goes_on:
+        values |= {"state": Dialogue.State.FINISHED, "finished_at": Now()}
+    Dialogue.objects.filter(pk=dialogue.pk).update(**values)
     Round.objects.filter(pk=round_.pk).update(
         num_judged=F("num_judged") + 1, num_further=F("num_further") + num_offered
     )
@@ -252,7 +267,7 @@ def lock_own(annotator: User, comparison: Comparison) -> Comparison:
     locked = (
         Comparison.objects.select_related("dialogue", "dialogue__annotator", "round")
         .select_for_update(of=("self", "dialogue"), no_key=True)
-        .filter(pk=comparison.pk, dialogue__annotator=annotator)
+        .filter(pk=comparison.pk, dialogue__annotator=annotator, is_ahead=False)
         .first()
     )
     if locked is None:

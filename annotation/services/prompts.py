@@ -21,6 +21,7 @@ from annotation.likeness import bands_of
 from annotation.models import Comparison, Dialogue, PromptBand, Round, User
 from annotation.services.drafts import save_draft
 from annotation.services.guidelines import begin_with_guidelines
+from annotation.services.items import take_item
 from annotation.services.texts import MAX_CHARACTERS, problem_of
 from annotation.slots import lease_until, take_slot
 
@@ -30,10 +31,13 @@ MAX_PROMPT_CHARACTERS = MAX_CHARACTERS
 def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> Dialogue:
     """Begin a dialogue in an open round; the same client key finds the same dialogue.
 
+    Where the round asks imported items, it is the one in hand or the next one that is for them.
+
     Raises:
         NotAllowedError: The person is no annotator.
         RoundClosedError: The round takes no more work.
         NotEligibleError: Something is missing before this person may work in the round.
+        NoItemLeftError: No imported item is for this person.
         KeyReusedError: The key came with another round or person.
     """
     require_role(annotator, ANNOTATORS)
@@ -44,6 +48,8 @@ def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> 
         require_may_work(annotator, round_)
         with transaction.atomic():
             begin_with_guidelines(annotator=annotator, guidelines=round_.guidelines)
+            if round_.is_imported:
+                return take_item(annotator=annotator, round_=round_, client_key=client_key)
             existing, _ = Dialogue.objects.get_or_create(
                 client_key=client_key, defaults={"annotator": annotator, "round": round_}
             )
@@ -69,7 +75,7 @@ def write_prompt(
     Raises:
         NotFoundError: The dialogue is not this annotator's.
         PromptError: The text is empty, too long or holds marks of the chat format.
-        DialogueClosedError: The dialogue has ended or has all its turns.
+        DialogueClosedError: The dialogue has ended, has all its turns, or asks what was imported.
         PromptPendingError: The dialogue's last prompt is not judged yet.
         RoundClosedError, RoundFullError: The round takes no more work.
         NotEligibleError: Something is missing before this person may work in the round.
@@ -80,6 +86,8 @@ def write_prompt(
     repeated = Comparison.objects.filter(client_key=client_key).first()
     if repeated is not None:
         return _same(repeated, dialogue)
+    if dialogue.is_imported:
+        raise DialogueClosedError("its prompts are imported")
     text = checked_text(text)
     try:
         require_may_work(annotator, dialogue.round)

@@ -40,6 +40,8 @@ def retract_judgement(
         raise NotFoundError("judgement", judgement.pk)
     if judgement.slot != 0:
         raise RetractionError("what you said of somebody else's pair stands")
+    if judgement.comparison.dialogue.is_imported:
+        raise RetractionError("what you said of an imported prompt stands")
     try:
         with transaction.atomic():
             comparison = lock_own(annotator, judgement.comparison)
@@ -75,7 +77,7 @@ def restore_judgement(*, annotator: User, retraction: Retraction) -> Judgement:
             retraction.is_active, retraction.ended_at = False, timezone.now()
             retraction.save(update_fields=["is_active", "ended_at"])
             _mark(judgement, is_retracted=False)
-            settle(comparison)
+            settle(comparison, judgement, is_edited=False)
     return judgement
 
 

@@ -1,6 +1,6 @@
 """Rounds: guidelines are published, rounds opened and closed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from django.db import IntegrityError, transaction
@@ -10,8 +10,11 @@ from django.db.models.functions import Now
 from annotation.access import LEADS, require_role
 from annotation.errors import RoundConfigError
 from annotation.models import Comparison, Dialogue, Guidelines, Round, RoundVariant, User
+from annotation.services.importing_items import store_items
+from annotation.services.items import release_all_kept
 from annotation.services.texts import problem_of
 from records.preferences import Axis
+from records.round_items import RoundItem
 from registry.models import PolicyVersion
 
 
@@ -83,33 +86,46 @@ def open_round(
     name: str,
     axis: Axis,
     guidelines: Guidelines,
-    variants: Sequence[NewVariant],
-    target_comparisons: int,
-    max_turns: int,
+    variants: Sequence[NewVariant] = (),
+    target_comparisons: int = 0,
+    max_turns: int = 1,
     opened_by: User,
     overlap: Overlap = NO_OVERLAP,
     guidance: Guidance = NO_GUIDANCE,
+    source: str = Round.Source.WRITTEN,
+    items: Iterable[RoundItem] = (),
 ) -> Round:
     """Open a round: from now on annotators find it.
+
+    With imported items it is opened with all of them or not at all, and its target is their turns.
 
     Args:
         name: What people call it; unique.
         axis: Helpfulness or safety; a safety round asks for the safety bin.
         guidelines: A version of this axis's guidelines.
-        variants: The policy versions that answer; two for a test of new against previous.
-        target_comparisons: How many comparisons may be judged; never exceeded.
-        max_turns: Comparisons in one dialogue, at most.
+        variants: The policy versions that answer; two for a test of new against previous; none
+            for imported pairs.
+        target_comparisons: How many comparisons may be judged; never exceeded. Imported items bring
+            their own.
+        max_turns: Comparisons in one dialogue, at most; one for imported pairs.
         opened_by: A lead.
         overlap: Further judgements by others, gold comparisons and repeats.
         guidance: System prompt, fewest turns, topic, goal and examples.
+        source: Where prompts come from: one of `Round.Source`.
+        items: What is asked where they are imported, as `records.round_items` reads it.
 
     Raises:
         NotAllowedError: `opened_by` is no lead.
+        RecordError: A line of the file is wrong; names the field, the line and the bound.
         RoundConfigError: A setting does not fit; names it.
     """
     require_role(opened_by, LEADS)
-    _check_round(axis, guidelines, target_comparisons, max_turns)
-    _check_variants(variants)
+    _check_source(source, target_comparisons, max_turns, guidance.min_turns)
+    if source != Round.Source.PAIRS:
+        _check_variants(variants)
+    elif variants:
+        raise RoundConfigError("variants", "no policy answers where pairs are imported")
+    _check_round(axis, guidelines, max_turns)
     _check_overlap(overlap)
     _check_guidance(guidance, max_turns)
     try:
@@ -117,8 +133,9 @@ def open_round(
             round_ = Round.objects.create(
                 name=name,
                 axis=axis.value,
+                source=source,
                 guidelines=guidelines,
-                target_comparisons=target_comparisons,
+                target_comparisons=target_comparisons or 1,
                 max_turns=max_turns,
                 opened_by=opened_by,
                 **overlap._asdict(),
@@ -127,6 +144,9 @@ def open_round(
             RoundVariant.objects.bulk_create(
                 RoundVariant(round=round_, **variant._asdict()) for variant in variants
             )
+            if round_.is_imported:
+                round_.target_comparisons = store_items(round_, items).num_turns
+                round_.save(update_fields=["target_comparisons"])
     except IntegrityError as error:
         if Round.objects.filter(name=name).exists():
             raise RoundConfigError("name", f"there is already a round {name!r}") from error
@@ -150,17 +170,34 @@ def close_round(*, round_: Round, closed_by: User) -> Round:
         Dialogue.objects.filter(
             ~Exists(unfinished), round=round_, state=Dialogue.State.OPEN
         ).update(state=Dialogue.State.FINISHED, finished_at=Now())
+    if round_.is_imported:
+        # In the order in which rows are locked everywhere, the round comes last.
+        release_all_kept(round_)
+        waiting = Comparison.objects.to_sample().filter(round=round_, is_ahead=True)
+        waiting.discard(Comparison.DiscardReason.ENDED)
     round_.refresh_from_db()
     return round_
 
 
-def _check_round(
-    axis: Axis, guidelines: Guidelines, target_comparisons: int, max_turns: int
-) -> None:
+def _check_source(source: str, target_comparisons: int, max_turns: int, min_turns: int) -> None:
+    if source not in Round.Source.values:
+        sources = ", ".join(Round.Source.values)
+        raise RoundConfigError("source", f"{source!r} is not one of {sources}")
+    if source == Round.Source.WRITTEN:
+        if target_comparisons < 1:
+            raise RoundConfigError("target_comparisons", f"{target_comparisons} is below 1")
+        return
+    if target_comparisons:
+        raise RoundConfigError("target_comparisons", "imported items bring their own target")
+    if min_turns != 1:
+        raise RoundConfigError("min_turns", f"{min_turns} is not 1: the file says how many turns")
+    if source == Round.Source.PAIRS and max_turns != 1:
+        raise RoundConfigError("max_turns", f"{max_turns} is not 1, as it is for imported pairs")
+
+
+def _check_round(axis: Axis, guidelines: Guidelines, max_turns: int) -> None:
     if guidelines.axis != axis:
         raise RoundConfigError("guidelines", f"{guidelines} are for another axis than {axis}")
-    if target_comparisons < 1:
-        raise RoundConfigError("target_comparisons", f"{target_comparisons} is below 1")
     if not 1 <= max_turns <= 100:
         raise RoundConfigError("max_turns", f"{max_turns} is not between 1 and 100")
 

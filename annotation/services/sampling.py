@@ -1,6 +1,5 @@
 """Sampling: comparisons that wait are leased to a sampler, which brings back two responses."""
 
-import random
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +13,10 @@ from django.utils import timezone
 
 from annotation.histories import prompts_of
 from annotation.models import Comparison, RoundVariant, Sample, SamplingEvent
-from annotation.scale import Side
 from annotation.services.guard import Response, problem_of_pair
+from annotation.services.items import draw_ahead, fail_item
 from annotation.slots import give_back_slot
+from annotation.streams import drawn_sides, stream_of
 from records.dialogues import Dialogue as DialogueRecord
 from registry.models import PolicyVersion
 
@@ -60,17 +60,26 @@ class NewSample(NamedTuple):
 
 
 def claim_comparisons_for_sampling(*, limit: int, worker: str) -> list[SamplingJob]:
-    """Lease up to `limit` waiting comparisons to `worker`, the oldest first.
+    """Lease up to `limit` comparisons that somebody waits for to `worker`, the oldest first.
 
     No comparison goes to two samplers, and none waits for a lock. What a dead sampler held is
     claimed again once its lease has lapsed.
     """
+    return _claim(limit, worker, is_ahead=False)
+
+
+def claim_ahead_for_sampling(*, limit: int, worker: str) -> list[SamplingJob]:
+    """Lease up to `limit` comparisons that are drawn before anybody waits for them, likewise."""
+    return _claim(limit, worker, is_ahead=True)
+
+
+def _claim(limit: int, worker: str, *, is_ahead: bool) -> list[SamplingJob]:
     lapsed = Q(state=Comparison.State.SAMPLING, sampling_expires_at__lt=Now())
     with transaction.atomic():
         claimed = list(
             Comparison.objects.to_sample()
-            .select_related("round")
-            .filter(Q(state=Comparison.State.WAITING) | lapsed)
+            .select_related("round", "dialogue")
+            .filter(Q(state=Comparison.State.WAITING) | lapsed, is_ahead=is_ahead)
             .order_by("pk")
             .select_for_update(of=("self",), skip_locked=True, no_key=True)[:limit]
         )
@@ -105,6 +114,7 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
     again with other seeds, the third time from other variants; after that the comparison fails,
     and its author is asked for another prompt. A delivery that comes late or twice changes nothing.
     The pair is shown no sooner than a fixed time after the prompt, so that its speed tells nothing.
+    Of an imported dialogue, what may come next is then drawn ahead.
 
     Raises:
         ValueError: There are not exactly two samples.
@@ -113,7 +123,7 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
         raise ValueError(f"a comparison takes 2 samples, not {len(samples)}")
     samples = [sample._replace(text=_storable(sample.text)) for sample in samples]
     with transaction.atomic():
-        comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison_id)
+        comparison = _locked(comparison_id)
         if comparison.state != Comparison.State.SAMPLING:
             return comparison
         problem = _problem_of(comparison, samples)
@@ -121,17 +131,20 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
             texts = [sample.text for sample in samples]
             _draw_again(comparison, problem, {"texts": texts})
             return comparison
-        sides = list(Side)
-        _stream(comparison, "sides").shuffle(sides)
         Sample.objects.bulk_create(
             Sample(comparison=comparison, side=side, **sample._asdict())
-            for side, sample in zip(sides, samples, strict=True)
+            for side, sample in zip(drawn_sides(comparison), samples, strict=True)
         )
         comparison.state = Comparison.State.READY
-        floor = timedelta(milliseconds=settings.RESPONSE_FLOOR_MS)
-        comparison.ready_at = max(timezone.now(), comparison.created_at + floor)
         comparison.sampling_expires_at = None
+        if not comparison.is_ahead:
+            floor = timedelta(milliseconds=settings.RESPONSE_FLOOR_MS)
+            # What was drawn ahead is waited for since its turn came: `ready_at` was set then.
+            earliest = comparison.ready_at or comparison.created_at + floor
+            comparison.ready_at = max(timezone.now(), earliest)
         comparison.save(update_fields=["state", "ready_at", "sampling_expires_at"])
+        if comparison.dialogue.item_id is not None and not comparison.is_ahead:
+            draw_ahead(comparison)
     return comparison
 
 
@@ -141,7 +154,7 @@ def fail_sampling(*, comparison_id: int, worker: str, error: str) -> Comparison:
     A sampler that has lost its lease changes nothing.
     """
     with transaction.atomic():
-        comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison_id)
+        comparison = _locked(comparison_id)
         if comparison.state == Comparison.State.SAMPLING and comparison.sampled_by == worker:
             detail = {"error": _storable(error)}
             _draw_again(comparison, SamplingEvent.Reason.ERROR, detail)
@@ -157,7 +170,7 @@ def _requests(
     and the attempt alone, so it can be repeated. The second attempt asks the same variants again
     with other seeds, the third draws variants anew.
     """
-    stream = _stream(comparison, f"variants {(comparison.sampling_attempts + 1) // 2}")
+    stream = stream_of(comparison, f"variants {(comparison.sampling_attempts + 1) // 2}")
     first, second = stream.sample(variants, 2) if len(variants) > 1 else (variants[0],) * 2
     temperatures = [
         round(stream.uniform(variant.temperature_low, variant.temperature_high), 2)
@@ -167,7 +180,7 @@ def _requests(
         temperatures = [first.temperature_low, second.temperature_high]
         if temperatures[0] == temperatures[1]:
             temperatures = [first.temperature_high, second.temperature_low]
-    seed_stream = _stream(comparison, f"seeds {comparison.sampling_attempts}")
+    seed_stream = stream_of(comparison, f"seeds {comparison.sampling_attempts}")
     seeds = [seed_stream.randrange(2**31) for _ in range(2)]
     one, two = (
         SampleRequest(
@@ -194,13 +207,27 @@ def _draw_again(comparison: Comparison, reason: str, detail: dict[str, Any]) -> 
     comparison.sampling_expires_at = None
     comparison.state = Comparison.State.WAITING
     if comparison.sampling_attempts >= MAX_ATTEMPTS:
-        had_slot = comparison.holds_slot
+        _give_up(comparison, SamplingEvent.Reason(reason))
+    else:
+        comparison.save(update_fields=["state", "sampling_expires_at"])
+
+
+def _give_up(comparison: Comparison, reason: SamplingEvent.Reason) -> None:
+    """Ask its author for another prompt; an imported one is set aside, a guess is forgotten."""
+    had_slot, comparison.holds_slot = comparison.holds_slot, False
+    if comparison.assumed_sample_id is not None and comparison.is_ahead:
+        comparison.state = Comparison.State.DISCARDED
+        comparison.discard_reason = Comparison.DiscardReason.NO_PAIR
+    else:
         comparison.state = Comparison.State.FAILED
-        comparison.holds_slot = False
-        comparison.error = _EXPLANATIONS[SamplingEvent.Reason(reason)]
-        if had_slot:
-            give_back_slot(comparison.round_id)
-    comparison.save(update_fields=["state", "sampling_expires_at", "holds_slot", "error"])
+        comparison.is_ahead = False
+        comparison.error = _EXPLANATIONS[reason]
+    fields = ("state", "is_ahead", "discard_reason", "sampling_expires_at", "holds_slot", "error")
+    comparison.save(update_fields=fields)
+    if comparison.state == Comparison.State.FAILED and comparison.dialogue.item_id is not None:
+        fail_item(comparison.dialogue)
+    if had_slot:
+        give_back_slot(comparison.round_id)
 
 
 _EXPLANATIONS = {
@@ -222,6 +249,9 @@ _EXPLANATIONS = {
         "The responses said who wrote them, so they could not be compared fairly. Please ask about "
         "something else than the assistants themselves."
     ),
+    SamplingEvent.Reason.REPLACED: (
+        "The policies of this round were replaced while they answered. Please send it again."
+    ),
     SamplingEvent.Reason.ERROR: (
         "The responses could not be drawn. Please try another prompt; the lead can see why."
     ),
@@ -233,6 +263,11 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def _locked(comparison_id: int) -> Comparison:
+    comparisons = Comparison.objects.select_related("dialogue", "round")
+    return comparisons.select_for_update(of=("self",), no_key=True).get(pk=comparison_id)
+
+
 def _problem_of(
     comparison: Comparison, samples: Sequence[NewSample]
 ) -> SamplingEvent.Reason | None:
@@ -240,8 +275,10 @@ def _problem_of(
         "policy", "policy__name", "max_new_tokens"
     )
     limits = {policy: limit for policy, _, limit in variants}
+    if any(item.policy.pk not in limits for item in samples):
+        return SamplingEvent.Reason.REPLACED
     responses = [
-        Response(item.text, item.is_finished, item.num_tokens, limits.get(item.policy.pk))
+        Response(item.text, item.is_finished, item.num_tokens, limits[item.policy.pk])
         for item in samples
     ]
     return problem_of_pair(responses, [name for _, name, _ in variants])
@@ -253,7 +290,3 @@ def _variants_of(round_ids: set[int]) -> dict[int, list[RoundVariant]]:
     for variant in rows.order_by("pk"):
         variants[variant.round_id].append(variant)
     return variants
-
-
-def _stream(comparison: Comparison, purpose: str) -> random.Random:
-    return random.Random(f"{comparison.seed} {comparison.pk} {purpose}")

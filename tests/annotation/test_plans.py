@@ -10,16 +10,26 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from annotation import services
-from annotation.models import User
+from annotation.models import Comparison, ImportedItem, Round, User
 from annotation.selectors import WorkKind, get_slot_for
 from annotation.services import Overlap
 from benchmarks import annotator_seed
-from tests.factories import make_annotator, open_test_round
+from tests.factories import (
+    judge,
+    make_annotator,
+    open_imported_round,
+    open_test_round,
+    pair_line,
+    start_test_dialogue,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NUM_ROWS = 20_000
-BIG = {f"annotation_{name}" for name in ("dialogue", "comparison", "sample", "judgement", "slot")}
+BIG = {
+    f"annotation_{name}"
+    for name in ("dialogue", "comparison", "sample", "judgement", "slot", "importeditem")
+}
 
 
 @pytest.fixture
@@ -41,6 +51,30 @@ def reader() -> User:
         last=NUM_ROWS,
     )
     return make_annotator()
+
+
+@pytest.fixture
+def imported(reader: User) -> Round:
+    """Return a round of many items beside the round of many comparisons; half are judged."""
+    round_ = open_imported_round(pair_line("first"), pair_line("second"), pair_line("third"))
+    template = round_.items.get(key="third")
+    rows = [
+        ImportedItem(
+            round=round_,
+            key=f"item {number}",
+            turns=template.turns,
+            responses=template.responses,
+            state="finished" if number % 2 else "free",
+            num_judged=number % 2,
+            offered_at=template.offered_at,
+        )
+        for number in range(NUM_ROWS)
+    ]
+    ImportedItem.objects.bulk_create(rows, batch_size=2000)
+    Round.objects.filter(pk=round_.pk).update(target_comparisons=NUM_ROWS)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE annotation_importeditem, annotation_dialogue")
+    return Round.objects.get(pk=round_.pk)
 
 
 def loop(reader: User, slot_id: int) -> int:
@@ -96,3 +130,21 @@ def test_next_and_submit_take_few_statements_and_only_index_scans(reader: User) 
             assert (node, table in BIG) != ("Seq Scan", True), (table, sql)
             indexes.add(index)
     assert "annotation_slot_queue" in indexes
+
+
+def test_an_imported_item_is_taken_and_judged_by_index_scans_alone(imported: Round) -> None:
+    annotator = make_annotator()
+    judge(Comparison.objects.get(dialogue=start_test_dialogue(annotator, imported)))
+
+    with CaptureQueriesContext(connection) as captured:
+        dialogue = start_test_dialogue(annotator, imported)
+        judge(Comparison.objects.get(dialogue=dialogue))
+
+    indexes = set()
+    for query in captured.captured_queries:
+        if not query["sql"].startswith(("SELECT", "UPDATE", "WITH", "INSERT")):
+            continue
+        for node, table, index in scans_of(query["sql"]):
+            assert (node, table in BIG) != ("Seq Scan", True), (table, query["sql"])
+            indexes.add(index)
+    assert "annotation_item_queue" in indexes

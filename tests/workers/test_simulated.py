@@ -3,9 +3,10 @@
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -19,6 +20,9 @@ from tests.factories import (
     make_annotator,
     make_guidelines,
     make_lead,
+    open_imported_round,
+    pair_line,
+    prompt_line,
     start_test_dialogue,
     write_test_prompt,
 )
@@ -93,6 +97,25 @@ def test_a_crowd_meets_the_target_exactly(axis: Axis) -> None:
     assert {bool(item.safety_bin) for item in judgements} == {axis is Axis.SAFETY}
     assert judgements.values("annotator").distinct().count() == 8
     assert not Comparison.objects.live().filter(round=round_).exists()
+
+
+@pytest.mark.parametrize("line", [prompt_line, pair_line])
+@pytest.mark.usefixtures("_sampler")
+def test_a_crowd_judges_what_was_imported(line: Callable[..., dict[str, Any]]) -> None:
+    written = open_small_round(target=1)
+    policies = [variant.policy for variant in written.variants.all()]
+    texts = ("how are you", "tell me more") if line is prompt_line else ()
+    rows = [line(number, *texts) for number in range(6)]
+    round_ = open_imported_round(*rows, policies=policies if texts else (), max_new_tokens=6)
+    report = run_crowd(round_, simulated_annotators(4))
+    round_.refresh_from_db()
+    # Policies without training may say marks of the chat format: their dialogues are set aside.
+    num_failed = round_.items.filter(state="failed").count()
+    assert round_.items.filter(state="finished").count() == 6 - num_failed >= 4
+    assert report.num_failed == num_failed
+    assert report.num_judged == round_.num_judged >= round_.target_comparisons - 2 * num_failed
+    assert counter_drift(round_) == {}
+    assert not Comparison.objects.filter(round=round_, state__in=Comparison.LIVE_STATES).exists()
 
 
 @pytest.mark.usefixtures("_sampler")

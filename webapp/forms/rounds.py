@@ -1,18 +1,21 @@
 """Opening a round and publishing guidelines."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
 from django.forms import BaseFormSet, formset_factory
 
-from annotation.models import Guidelines
+from annotation.models import Guidelines, Round
 from annotation.services import Guidance, NewVariant, Overlap
 from records.preferences import Axis
+from records.round_items import ItemKind, read_round_items
 from registry.models import PolicyVersion
 from registry.selectors import latest_policies
 
 NUM_VARIANT_ROWS = 4
+MAX_UPLOAD_MB = 20
 _AXES = [(axis.value, axis.value.capitalize()) for axis in Axis]
 
 
@@ -42,12 +45,26 @@ class RoundForm(forms.Form):
         empty_label="Choose …",
         help_text="A version written for the same axis.",
     )
+    source = forms.ChoiceField(
+        label="Where prompts come from",
+        choices=Round.Source.choices,
+        initial=Round.Source.WRITTEN,
+        required=False,
+        widget=forms.RadioSelect,
+    )
+    items_file = forms.FileField(
+        label="File of prompts or pairs",
+        required=False,
+        help_text=f"JSON Lines, at most {MAX_UPLOAD_MB} MB. Nothing is stored unless all of it is.",
+        widget=forms.ClearableFileInput(attrs={"accept": ".jsonl,.json,.txt"}),
+    )
     target_comparisons = forms.IntegerField(
         label="Target",
+        required=False,
         min_value=1,
         max_value=10_000_000,
         initial=200,
-        help_text="Comparisons to be judged. The round never takes more.",
+        help_text="Comparisons to be judged. The round never takes more. Imported: all turns.",
     )
     max_turns = forms.IntegerField(
         label="Turns per dialogue",
@@ -124,20 +141,70 @@ class RoundForm(forms.Form):
     )
 
     def settings(self) -> dict[str, Any]:
-        """Return what a valid form says, by the names of `services.open_round`."""
+        """Return what a valid form says, by the names of `services.open_round`.
+
+        What is only asked where annotators write prompts is left out where they are imported.
+        """
         values = {**self.cleaned_data, "axis": Axis(self.cleaned_data["axis"])}
+        file = values.pop("items_file")
+        if self.is_imported:
+            values |= {
+                "target_comparisons": 0,
+                "min_turns": 1,
+                "items": _items(file, self.chosen_source),
+            }
+        if not self.is_sampled:
+            values["max_turns"] = 1
         overlap = Overlap(**{name: values.pop(name) for name in Overlap._fields})
         guidance = Guidance(**{name: values.pop(name) for name in Guidance._fields})
         return {**values, "overlap": overlap, "guidance": guidance}
 
+    @property
+    def chosen_source(self) -> str:
+        """Where prompts come from, as far as the form is filled in."""
+        return str(self["source"].value() or Round.Source.WRITTEN)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether prompts come from the file."""
+        return self.chosen_source != Round.Source.WRITTEN
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether policies answer."""
+        return self.chosen_source != Round.Source.PAIRS
+
+    def clean_source(self) -> str:
+        """Nothing chosen means that annotators write."""
+        return self.cleaned_data["source"] or Round.Source.WRITTEN
+
+    def clean_items_file(self) -> "UploadedFile[Any] | None":
+        """The file is not too large for a form."""
+        file: UploadedFile[Any] | None = self.cleaned_data["items_file"]
+        if file is not None and (file.size or 0) > MAX_UPLOAD_MB * 2**20:
+            raise ValidationError(
+                f"{file.size or 0:,} bytes are more than {MAX_UPLOAD_MB} MB. Open the round with a "
+                "part of it and add the rest by manage.py add_items."
+            )
+        return file
+
     def clean(self) -> dict[str, Any]:
-        """Guidelines and round are about the same axis."""
+        """Guidelines and round are about the same axis; there is a target, or a file."""
         data: dict[str, Any] = super().clean() or self.cleaned_data
         guidelines, axis = data.get("guidelines"), data.get("axis")
         if guidelines is not None and axis is not None and guidelines.axis != axis:
             message = f"{guidelines} was written for {guidelines.axis}, the round is about {axis}."
             self.add_error("guidelines", message)
+        if self.is_imported and not data.get("items_file") and "items_file" not in self.errors:
+            self.add_error("items_file", "Choose the file that holds them.")
+        has_target = data.get("target_comparisons") is not None
+        if not self.is_imported and not has_target and "target_comparisons" not in self.errors:
+            self.add_error("target_comparisons", "Say how many comparisons are to be judged.")
         return data
+
+
+def _items(file: "UploadedFile[Any]", source: str) -> Any:  # noqa: ANN401 - an iterator of round items
+    return read_round_items(cast(BinaryIO, file), file.name or "file", ItemKind(source))
 
 
 class VariantForm(forms.Form):

@@ -88,7 +88,22 @@ class Task:
         """The turn that is open, counted from one."""
         if self.slot is not None and self.comparison is not None:
             return self.comparison.turn + 1
-        return min(self.dialogue.num_turns + 1, self.round.max_turns)
+        return min(self.dialogue.num_turns + 1, self.num_turns)
+
+    @property
+    def num_turns(self) -> int:
+        """How many turns the dialogue has at most."""
+        return self.dialogue.max_turns or self.round.max_turns
+
+    @property
+    def is_own(self) -> bool:
+        """Whether who sees it has written its prompts."""
+        return self.slot is None and not self.dialogue.is_imported
+
+    @property
+    def system_prompt(self) -> str:
+        """What both policies are told first."""
+        return self.dialogue.system_prompt or self.round.system_prompt
 
     @property
     def draft_target(self) -> str:
@@ -161,15 +176,10 @@ def task_of(dialogue: Dialogue) -> Task:
             pair=pair,
             is_taken_back=retraction_of(last) is not None,
         )
-    history = history_of(dialogue) if dialogue.num_turns else None
+    history = history_of(dialogue) if dialogue.num_turns or dialogue.opening else None
     turns = history.turns if history is not None else ()
     if not dialogue.is_open:
-        return Task(
-            kind=TaskKind.FINISHED,
-            dialogue=dialogue,
-            turns=turns,
-            to_take_back=last_to_take_back(dialogue),
-        )
+        return _ended(dialogue, turns)
     if last is not None and last.is_live:
         turns = (*turns, Turn(Role.USER, last.prompt_text))
         return Task(kind=TaskKind.WAIT, dialogue=dialogue, turns=turns, comparison=last)
@@ -231,7 +241,7 @@ def open_dialogues_of(annotator: User) -> list[OpenDialogue]:
         .select_related("round")
         .order_by("-pk")[:20]
     )
-    comparisons = Comparison.objects.filter(dialogue__in=dialogues).order_by("pk")
+    comparisons = Comparison.objects.filter(dialogue__in=dialogues, is_ahead=False).order_by("pk")
     prompts: dict[int, str] = {}
     states: dict[int, str] = {}
     for dialogue_id, turn, text, state in comparisons.values_list(
@@ -262,11 +272,26 @@ def new_client_key() -> str:
 
 
 def _newest_comparison(dialogue: Dialogue) -> Comparison | None:
-    turns = Comparison.objects.filter(dialogue=dialogue, turn=dialogue.num_turns)
+    turns = Comparison.objects.filter(dialogue=dialogue, turn=dialogue.num_turns, is_ahead=False)
     comparison = turns.order_by("-pk").first()
     if comparison is not None:
         comparison.dialogue, comparison.round = dialogue, dialogue.round
     return comparison
+
+
+def _ended(dialogue: Dialogue, turns: tuple[Turn, ...]) -> Task:
+    """Return what is left of a dialogue: an imported one may have ended without a judgement."""
+    last = _newest_comparison(dialogue) if dialogue.is_imported else None
+    if last is not None and last.state == Comparison.State.DISCARDED:
+        return Task(kind=TaskKind.GONE, dialogue=dialogue, turns=())
+    failed = last if last is not None and last.state == Comparison.State.FAILED else None
+    return Task(
+        kind=TaskKind.FINISHED,
+        dialogue=dialogue,
+        turns=turns,
+        comparison=failed,
+        to_take_back=last_to_take_back(dialogue),
+    )
 
 
 def _why_nothing(round_: Round) -> tuple[NothingReason | None, datetime | None]:

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from django.db.models import Avg, Count, Q
 
-from annotation.models import Comparison, Judgement, Round, RoundVariant
+from annotation.models import Comparison, ImportedItem, Judgement, Round, RoundVariant
 from annotation.selectors import RoundProgress, progress_of
 from records.preferences import Rating
+from registry.models import PolicyVersion
 from webapp.drawing import format_percent
 from webapp.plots import Bar, BarSeries, Plot, bar_chart
 
@@ -22,9 +23,11 @@ class RoundRow(NamedTuple):
 
 
 class VariantRow(NamedTuple):
-    """How often the responses of a variant were chosen."""
+    """How often the responses of a policy were chosen."""
 
-    variant: RoundVariant
+    policy: PolicyVersion
+    variant: RoundVariant | None
+    """None for the source of imported pairs."""
     num_shown: int
     num_chosen: int
 
@@ -49,6 +52,18 @@ class RoundPage:
     num_annotators: int
     num_flagged: int
     num_failed: int
+    items: "ItemCounts | None"
+    """None where annotators write the prompts."""
+
+
+class ItemCounts(NamedTuple):
+    """Where the imported items of a round stand."""
+
+    total: int
+    free: int
+    finished: int
+    failed: int
+    """Set aside, because no pair came about."""
 
 
 def round_rows() -> list[RoundRow]:
@@ -81,7 +96,19 @@ def round_page(round_: Round) -> RoundPage:
         num_annotators=facts["annotators"],
         num_flagged=states["flagged"],
         num_failed=states["failed"],
+        items=_items(round_) if round_.is_imported else None,
     )
+
+
+def _items(round_: Round) -> ItemCounts:
+    state = ImportedItem.State
+    counts = ImportedItem.objects.filter(round=round_).aggregate(
+        total=Count("pk"),
+        free=Count("pk", filter=Q(state=state.FREE)),
+        finished=Count("pk", filter=Q(state=state.FINISHED)),
+        failed=Count("pk", filter=Q(state=state.FAILED)),
+    )
+    return ItemCounts(**counts)
 
 
 def _variants(round_: Round) -> list[VariantRow]:
@@ -89,9 +116,13 @@ def _variants(round_: Round) -> list[VariantRow]:
     chosen = dict(judged.values_list("chosen_sample__policy").annotate(Count("pk")).order_by())
     shown = dict(judged.values_list("comparison__samples__policy").annotate(Count("pk")).order_by())
     variants = RoundVariant.objects.filter(round=round_).select_related("policy").order_by("pk")
+    answering: list[tuple[PolicyVersion, RoundVariant | None]] = [(v.policy, v) for v in variants]
+    if round_.source == Round.Source.PAIRS:
+        sources = PolicyVersion.objects.filter(pk__in=shown).order_by("name")
+        answering = [(policy, None) for policy in sources]
     return [
-        VariantRow(item, shown.get(item.policy_id, 0), chosen.get(item.policy_id, 0))
-        for item in variants
+        VariantRow(policy, variant, shown.get(policy.pk, 0), chosen.get(policy.pk, 0))
+        for policy, variant in answering
     ]
 
 

@@ -17,6 +17,7 @@ from annotation.errors import (
     AlreadyJudgedError,
     AnnotationError,
     JudgementError,
+    NoItemLeftError,
     NotEligibleError,
     NotFoundError,
     PromptError,
@@ -42,6 +43,7 @@ from webapp.views.annotate_pages import (
     begin_dialogue,
     field_of,
     go_on,
+    go_on_or_next,
     show,
     task_page,
     waiting_mark,
@@ -69,7 +71,7 @@ def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
     except (NotFoundError, RoundClosedError):
         messages.info(request, "This round takes no more work. Choose another one.")
         return redirect("annotate")
-    except NotEligibleError as error:
+    except (NotEligibleError, NoItemLeftError) as error:
         messages.info(request, as_sentence(error))
         return redirect("annotate")
     return redirect("dialogue", pk=begun.pk)
@@ -134,7 +136,7 @@ def judge(request: SignedInRequest, pk: int) -> HttpResponseBase:
     except AnnotationError as error:
         form.add_error(None, as_sentence(error))
         return _judge_again(request, own, comparison, form)
-    return go_on(request, own)
+    return go_on_or_next(request, own)
 
 
 @roles("annotator")
@@ -153,9 +155,11 @@ def skip(request: SignedInRequest, pk: int) -> HttpResponseBase:
         return go_on(request, comparison.dialogue)
     if form.cleaned_data["reason"] == Comparison.SkipReason.TOO_DISTURBING:
         messages.info(request, "Passed on. Take a break if you like; it costs you nothing.")
+    elif comparison.dialogue.is_imported:
+        messages.info(request, "Passed on.")
     else:
         messages.info(request, "Passed on. Write another message, or finish the dialogue.")
-    return go_on(request, comparison.dialogue)
+    return go_on_or_next(request, comparison.dialogue)
 
 
 @roles("annotator")

@@ -11,7 +11,7 @@ from django_htmx.http import HttpResponseClientRedirect, push_url
 
 from annotation import services
 from annotation.eligibility import Need, missing_in
-from annotation.errors import JudgementError, NotEligibleError
+from annotation.errors import JudgementError, NoItemLeftError, NotEligibleError
 from annotation.exposure import covers_responses
 from annotation.models import Dialogue, Round, WellbeingPolicy
 from annotation.selectors import Work, WorkKind, draft_fields, get_dialogue_for, is_held
@@ -27,6 +27,7 @@ from webapp.selectors.dialogues import (
     task_of,
     unwritten_dialogue_of,
 )
+from workers import dispatch
 from workers.alive import workers_alive
 
 TaskForm = PromptForm | JudgementForm
@@ -89,6 +90,15 @@ def go_on(request: SignedInRequest, own: Dialogue) -> HttpResponseBase:
     return show(request, task_of(get_dialogue_for(request.user, own.pk)))
 
 
+def go_on_or_next(request: SignedInRequest, own: Dialogue) -> HttpResponseBase:
+    """Show what comes next in a dialogue; after the end of an imported one, the next task."""
+    if not own.is_imported:
+        return go_on(request, own)
+    dispatch.request_responses()
+    own.refresh_from_db(fields=["state"])
+    return go_on(request, own) if own.is_open else go_to_next(request, leaving=own.round)
+
+
 def go_to_next(request: SignedInRequest, *, leaving: Round | None = None) -> HttpResponseBase:
     """Take the next work and show it, wherever it is; say so on the overview if there is none.
 
@@ -98,7 +108,7 @@ def go_to_next(request: SignedInRequest, *, leaving: Round | None = None) -> Htt
     reason = _NOTHING
     try:
         task = _task_for(request, work)
-    except NotEligibleError as error:
+    except (NotEligibleError, NoItemLeftError) as error:
         task, reason = None, as_sentence(error)
     if task is None:
         if work.missing and work.round is not None:
@@ -119,12 +129,16 @@ def begin_dialogue(request: SignedInRequest, round_: Round) -> Dialogue:
     Raises:
         RoundClosedError: The round takes no more work.
         NotEligibleError: Something is missing before this person may work in the round.
+        NoItemLeftError: No imported item is for this person.
     """
     key = parse_key(request.POST.get("client_key", "")) or parse_key(new_client_key())
     assert key is not None
-    return unwritten_dialogue_of(request.user, round_) or services.start_dialogue(
+    begun = unwritten_dialogue_of(request.user, round_) or services.start_dialogue(
         annotator=request.user, round_=round_, client_key=key
     )
+    if begun.is_imported:
+        dispatch.request_responses()
+    return begun
 
 
 def waiting_mark(task: Task) -> str | None:

@@ -9,10 +9,12 @@ from annotation import services
 from annotation.errors import RoundConfigError
 from annotation.models import Guidelines, Round
 from annotation.selectors import get_round_for
+from records.errors import RecordError
 from records.preferences import Axis
 from webapp.access import SignedInRequest, roles
 from webapp.forms.rounds import GuidelinesForm, RoundForm, variant_formset
 from webapp.selectors.rounds import round_page, round_rows
+from webapp.wording import capitalised
 
 
 @roles("lead", "admin")
@@ -31,16 +33,20 @@ def rounds(request: SignedInRequest) -> HttpResponseBase:
 def new_round(request: SignedInRequest) -> HttpResponseBase:
     """Open a round."""
     data = request.POST if request.method == "POST" else None
-    form = RoundForm(data)
+    form = RoundForm(data, request.FILES or None)
     variants = variant_formset(data)
-    if data is not None and form.is_valid() and variants.is_valid():
+    if data is not None and form.is_valid() and (not form.is_sampled or variants.is_valid()):
+        answering = variants.variants() if form.is_sampled else ()
         try:
             round_ = services.open_round(
-                **form.settings(), variants=variants.variants(), opened_by=request.user
+                **form.settings(), variants=answering, opened_by=request.user
             )
+        except RecordError as error:
+            form.add_error("items_file", capitalised(error))
         except RoundConfigError as error:
             message = str(error).removeprefix(f"{error.field}: ")
-            form.add_error(error.field if error.field in form.fields else None, message)
+            name = "items_file" if error.field == "items" else error.field
+            form.add_error(name if name in form.fields else None, message)
         else:
             messages.success(request, f"Round {round_.name} is open; annotators find it now.")
             return redirect("round", pk=round_.pk)
