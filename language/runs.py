@@ -60,6 +60,16 @@ class RunContext:
         return self.rank == 0
 
     @property
+    def loading_device(self) -> torch.device:
+        """Where a model that will be trained is loaded: several processes load it once, in one.
+
+        There it waits in the main process's memory to be cut; the others know its shape alone.
+        """
+        if self.world_size == 1:
+            return self.device
+        return torch.device("cpu" if self.is_main else "meta")
+
+    @property
     def stop_requested(self) -> bool:
         """Whether any process was asked to stop.
 
