@@ -39,8 +39,18 @@ class ShardedModel(nn.Module, Generic[Model]):
     """
 
     def __init__(self, model: Model, dtype: torch.dtype, device: torch.device) -> None:
-        """Take the main process's weights; the others' `model` may be on the meta device."""
+        """Take the main process's weights; the others' `model` may be on the meta device.
+
+        Raises:
+            ValueError: Two modules share a weight.
+        """
         super().__init__()
+        uses = model.named_parameters(remove_duplicate=False)
+        if len(list(uses)) > len(list(model.parameters())):
+            raise ValueError(
+                "tie_word_embeddings: a model whose head is its embedding cannot be cut over "
+                "several processes; save it with a head of its own, or set num_processes to 1"
+            )
         self.model = model
         self.dtype = dtype
         self.device = device
