@@ -1,25 +1,34 @@
-"""Checkpoints: tensors and JSON in a folder, whole or absent, verified by digest, never pickled."""
+"""Checkpoints: tensors and JSON in a folder, whole or absent, verified by digest, never pickled.
+
+Where several processes share a run, each writes a file with the rows that it holds of every tensor.
+Any number of processes may read them: the files' rows, one after another, are the tensor.
+"""
 
 import json
 import logging
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from language.distributed import barrier, gather_objects, shard, world
+from language.sharding import from_rows, rows_held
 from records.digests import digest_bytes, digest_file
-from records.files import folder_written_atomically, write_json_atomically
+from records.files import folder_written_atomically, sync_file, write_json_atomically
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Packed(NamedTuple):
@@ -33,7 +42,7 @@ class Holder(Protocol):
     """Anything with tensors and state: what was packed, or a checkpoint read back."""
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> Mapping[str, Tensor]:
         """Tensors by name."""
 
     @property
@@ -41,11 +50,49 @@ class Holder(Protocol):
         """JSON values by name."""
 
 
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors in a checkpoint's files, read when they are asked for."""
+
+    def __init__(self, paths: Sequence[Path], device: torch.device | str) -> None:
+        # safetensors says nothing of its types.
+        self._files: list[Any] = [
+            safe_open(path, framework="pt", device=str(device)) for path in paths
+        ]
+        self._places: dict[str, list[int]] = {}
+        for index, file in enumerate(self._files):
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                self._places.setdefault(name, []).append(index)
+
+    def __getitem__(self, name: str) -> Tensor:
+        parts: list[Tensor] = [self._files[place].get_tensor(name) for place in self._places[name]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def rows(self, name: str, start: int, end: int) -> Tensor:
+        """Return the rows [start, end) of a tensor, reading no others."""
+        parts: list[Tensor] = []
+        before = 0
+        for place in self._places[name]:
+            part = self._files[place].get_slice(name)
+            length = part.get_shape()[0]
+            low, high = max(start - before, 0), min(end - before, length)
+            if low < high or (start == end and not parts):
+                parts.append(part[low : max(low, high)] if length else part[:])
+            before += length
+        assert before >= end, f"{name} has {before} rows, not {end}"
+        return torch.cat(parts)
+
+
 class Checkpoint(NamedTuple):
-    """What `save_checkpoint` wrote."""
+    """What `save_checkpoint` or `save_shards` wrote."""
 
     step: int
-    tensors: dict[str, Tensor]
+    tensors: StoredTensors
     state: dict[str, Any]
 
 
@@ -66,31 +113,58 @@ def save_checkpoint(
     """
     if keep < 1:
         raise ValueError(f"keep: {keep} must be at least 1")
-    path = folder / f"step-{step:08d}"
+    path = _step_folder(folder, step)
     json.dumps(state, allow_nan=False)
     with folder_written_atomically(path) as temporary:
-        save_file(_owned(tensors), temporary / "tensors.safetensors")
-        manifest: dict[str, Any] = {
-            "format": _FORMAT,
-            "step": step,
-            "state": dict(state),
-            "tensors_digest": digest_file(temporary / "tensors.safetensors"),
-        }
-        manifest["digest"] = _manifest_digest(manifest)
-        write_json_atomically(temporary / "manifest.json", manifest)
-    for old in _step_folders(folder)[:-keep]:
-        shutil.rmtree(old)
+        digest = _write_tensors(temporary / "tensors.safetensors", tensors)
+        _write_manifest(temporary, step, state, {"tensors.safetensors": digest})
+    _remove_all_but(keep, folder)
     return path
 
 
+def save_shards(
+    folder: Path, *, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint of which each process writes its rows; a collective.
+
+    Tensors that are not cut, and the state, are the main process's. With one process this is
+    `save_checkpoint`.
+    """
+    rank, num_processes = world()
+    if num_processes == 1:
+        save_checkpoint(folder, step=step, tensors=tensors, state=state)
+        return
+    own = {
+        name: tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in tensors.items()
+        if rank == 0 or isinstance(tensor, DTensor)
+    }
+    name = f"tensors-{rank + 1:05d}-of-{num_processes:05d}.safetensors"
+    with ExitStack() as stack:
+        temporary = Path()
+        if rank == 0:
+            temporary = stack.enter_context(folder_written_atomically(_step_folder(folder, step)))
+        temporary = gather_objects(temporary)[0]
+        digests = gather_objects((name, _write_tensors(temporary / name, own)))
+        if rank == 0:
+            _write_manifest(temporary, step, state, dict(digests))
+    if rank == 0:
+        _remove_all_but(2, folder)
+    barrier()
+
+
 def latest_checkpoint(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint | None:
-    """Return the newest whole checkpoint in `folder`, or None; damaged ones are logged, skipped."""
-    for path in reversed(_step_folders(folder)):
+    """Return the newest whole checkpoint in `folder`, or None; damaged ones are logged, skipped.
+
+    Where there are several processes this is a collective: each verifies some of the files.
+    """
+    for path in reversed(gather_objects(_step_folders(folder))[0]):
         manifest = _verified_manifest(path)
-        if manifest is None:
+        is_whole = all(gather_objects(manifest is not None))
+        if manifest is None or not is_whole:
             logger.warning("checkpoint %s is damaged or of another format: skipped", path)
             continue
-        tensors = load_file(path / "tensors.safetensors", device=str(device))
+        tensors = StoredTensors([path / name for name in sorted(manifest["files"])], device)
         return Checkpoint(manifest["step"], tensors, manifest["state"])
     return None
 
@@ -120,7 +194,12 @@ def pack_model(model: nn.Module, *, prefix: str = "model") -> Packed:
 def unpack_model(model: nn.Module, holder: Holder, *, prefix: str = "model") -> None:
     """Load what `pack_model` returned, all of it and nothing else."""
     names = [name for name in holder.tensors if name.startswith(f"{prefix}.")]
-    model.load_state_dict({name[len(prefix) + 1 :]: holder.tensors[name] for name in names})
+    targets = model.state_dict()
+    state = {}
+    for name in names:
+        own_name = name[len(prefix) + 1 :]
+        state[own_name] = _cut_like(holder.tensors, name, targets.get(own_name))
+    model.load_state_dict(state)
 
 
 def pack_optimizer(optimizer: Optimizer, *, prefix: str = "optimizer") -> Packed:
@@ -143,21 +222,26 @@ def unpack_optimizer(optimizer: Optimizer, holder: Holder, *, prefix: str = "opt
     state: dict[int, dict[str, Any]] = {
         int(index): dict(values) for index, values in stored["numbers"].items()
     }
-    for key, tensor in holder.tensors.items():
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for key in holder.tensors:
         if key.startswith(f"{prefix}."):
             index, name = key[len(prefix) + 1 :].split(".", 1)
-            state.setdefault(int(index), {})[name] = tensor
+            # AdamW's count of steps is a number; its moments are cut as their parameter is.
+            like = None if name == "step" else parameters[int(index)]
+            state.setdefault(int(index), {})[name] = _cut_like(holder.tensors, key, like)
     optimizer.load_state_dict({"state": state, "param_groups": stored["groups"]})
 
 
 def pack_rng(*, generator: torch.Generator | None = None, prefix: str = "rng") -> Packed:
-    """Return the state of every random generator: torch, CUDA, numpy, Python, and `generator`."""
+    """Return the state of every random generator: torch, CUDA, numpy, Python, and `generator`.
+
+    CUDA's is that of this process's own device.
+    """
     tensors = {f"{prefix}.torch": torch.get_rng_state()}
     if generator is not None:
         tensors[f"{prefix}.generator"] = generator.get_state()
     if torch.cuda.is_available():
-        for index, value in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"{prefix}.cuda.{index}"] = value
+        tensors[f"{prefix}.cuda"] = torch.cuda.get_rng_state()
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     tensors[f"{prefix}.numpy"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
     version, internal, gauss_next = random.getstate()
@@ -172,22 +256,29 @@ def unpack_rng(
     holder: Holder, *, generator: torch.Generator | None = None, prefix: str = "rng"
 ) -> None:
     """Set every random generator to what `pack_rng` returned."""
-    tensors = {key: tensor.cpu() for key, tensor in holder.tensors.items()}
+    tensors = {
+        key: holder.tensors[key].cpu() for key in holder.tensors if key.startswith(f"{prefix}.")
+    }
     torch.set_rng_state(tensors[f"{prefix}.torch"])
     if generator is not None:
         generator.set_state(tensors[f"{prefix}.generator"])
-    cuda = sorted(
-        (int(key.rsplit(".", 1)[1]), tensor)
-        for key, tensor in tensors.items()
-        if key.startswith(f"{prefix}.cuda.")
-    )
-    if cuda and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([tensor for _, tensor in cuda])
+    if f"{prefix}.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[f"{prefix}.cuda"])
     name, position, has_gauss, gauss = holder.state[prefix]["numpy"]
     keys = tensors[f"{prefix}.numpy"].numpy().astype(np.uint32)
     np.random.set_state((name, keys, position, has_gauss, gauss))
     version, internal, gauss_next = holder.state[prefix]["python"]
     random.setstate((version, tuple(internal), gauss_next))
+
+
+def _cut_like(tensors: Mapping[str, Tensor], name: str, like: Tensor | None) -> Tensor:
+    """Return a tensor, or the rows of it that this process holds where `like` is cut."""
+    if not isinstance(like, DTensor):
+        return tensors[name]
+    start, end = rows_held(like)
+    if isinstance(tensors, StoredTensors):
+        return from_rows(tensors.rows(name, start, end), like)
+    return from_rows(tensors[name][start:end], like)
 
 
 def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -205,8 +296,37 @@ def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return owned
 
 
+def _step_folder(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
 def _step_folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.name[5:].isdigit())
+
+
+def _remove_all_but(keep: int, folder: Path) -> None:
+    for old in _step_folders(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write a file, on disk when this returns, and return its digest."""
+    save_file(_owned(tensors), path)
+    sync_file(path)
+    return digest_file(path)
+
+
+def _write_manifest(
+    folder: Path, step: int, state: Mapping[str, Any], files: Mapping[str, str]
+) -> None:
+    manifest: dict[str, Any] = {
+        "format": _FORMAT,
+        "step": step,
+        "state": dict(state),
+        "files": dict(files),
+    }
+    manifest["digest"] = _manifest_digest(manifest)
+    write_json_atomically(folder / "manifest.json", manifest)
 
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:
@@ -215,13 +335,19 @@ def _manifest_digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _verified_manifest(path: Path) -> dict[str, Any] | None:
-    """Return the manifest of a checkpoint whose every byte is as written, else None."""
+    """Return the manifest of a checkpoint whose every byte is as written, else None.
+
+    Of several processes each looks at its share of the files.
+    """
     try:
         manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text("utf-8"))
         is_whole = (
             manifest["format"] == _FORMAT
             and manifest["digest"] == _manifest_digest(manifest)
-            and manifest["tensors_digest"] == digest_file(path / "tensors.safetensors")
+            and all(
+                digest_file(path / name) == manifest["files"][name]
+                for name in shard(sorted(manifest["files"]), *world())
+            )
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

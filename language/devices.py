@@ -1,5 +1,7 @@
 """Where models live and in which floating-point type: the names that configs use."""
 
+import os
+
 import torch
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -18,6 +20,22 @@ def resolve_device(name: str) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def own_gpu() -> int:
+    """Return the number of this process's GPU on its host, as torchrun counts the processes.
+
+    Raises:
+        ValueError: There are more processes than GPUs.
+    """
+    num_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    num_gpus = torch.cuda.device_count()
+    if num_processes > num_gpus:
+        raise ValueError(
+            f"num_processes: {num_processes} is above the number of GPUs that this worker sees, "
+            f"{num_gpus}; ask for fewer, or set CUDA_VISIBLE_DEVICES"
+        )
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def resolve_dtype(name: str) -> torch.dtype:

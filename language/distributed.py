@@ -1,11 +1,10 @@
-"""Data parallelism in a few primitives; with one process they change nothing."""
+"""What processes that share a run do together, in a few primitives; one alone they leave alone."""
 
 from collections.abc import Sequence
 from typing import TypeVar
 
-import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 Item = TypeVar("Item")
 
@@ -36,38 +35,6 @@ def all_reduce_max_(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def sum_gradients_(model: nn.Module) -> None:
-    """Add up each gradient over all processes: for losses divided by the global count already.
-
-    A parameter without a gradient on this process counts as zero, as it may have one on another.
-    """
-    if world()[1] == 1:
-        return
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-    dist.all_reduce(flat, op=dist.ReduceOp.SUM)
-    start = 0
-    for parameter in parameters:
-        assert parameter.grad is not None
-        end = start + parameter.grad.numel()
-        parameter.grad.copy_(flat[start:end].view_as(parameter.grad))
-        start = end
-
-
-def average_gradients_(model: nn.Module) -> None:
-    """Average each gradient over all processes: for losses that are means over equal shards."""
-    num_processes = world()[1]
-    if num_processes == 1:
-        return
-    sum_gradients_(model)
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad.div_(num_processes)
-
-
 def gather_objects(item: Item) -> list[Item]:
     """Return the `item` of every process, by rank. For small things: it is pickled in memory."""
     num_processes = world()[1]
@@ -82,3 +49,9 @@ def barrier() -> None:
     """Wait until every process is here."""
     if world()[1] > 1:
         dist.barrier()
+
+
+def is_lost_process(error: Exception) -> bool:
+    """Return whether `error` is how torch says that another process of the group is gone."""
+    is_gloo = isinstance(error, RuntimeError) and "gloo/transport" in str(error)
+    return is_gloo or isinstance(error, dist.DistError)

@@ -79,11 +79,20 @@ def load_llama(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Model:
-    """Return a Llama of class `kind` whose every weight came from the safetensors files."""
+    """Return a Llama of class `kind` whose every weight came from the safetensors files.
+
+    On the meta device it has its shape and no weights, and none are read.
+    """
     disable_progress_bar()
     kind_of_model = LlamaConfig.get_config_dict(str(path_or_name))[0].get("model_type")
     if kind_of_model != "llama":
         raise ValueError(f"{path_or_name} holds a model of type {kind_of_model!r}, not llama")
+    if torch.device(device).type == "meta":
+        config = LlamaConfig.from_pretrained(str(path_or_name), attn_implementation="sdpa")
+        with torch.device("meta"):
+            empty = kind(config)
+        empty.train(mode=False)
+        return nn.Module.to(empty, dtype=dtype)
     loaded: Any = kind.from_pretrained(
         str(path_or_name),
         dtype=dtype,

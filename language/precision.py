@@ -49,6 +49,13 @@ def cast_parameters_(model: nn.Module, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
 
 
+def cast_frozen_(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights that are not trained the type that `model` computes in."""
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
 def _copy_in(master: Model, dtype: torch.dtype) -> Model:
     working = deepcopy(master)
     cast_parameters_(working, dtype)

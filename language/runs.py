@@ -18,12 +18,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from language.devices import resolve_device, resolve_dtype
-from language.distributed import all_reduce_max_
+from language.devices import own_gpu, resolve_device, resolve_dtype
+from language.distributed import all_reduce_max_, is_lost_process
 from records.configs import RunConfig
 from records.rundirs import RunBusyError, RunDirectory, RunSpec
 
-EXIT_FAILED, EXIT_BUSY, EXIT_STOPPED = 1, 75, 130
+EXIT_FAILED, EXIT_BUSY, EXIT_LOST, EXIT_STOPPED = 1, 75, 76, 130
 _PR_SET_PDEATHSIG = 1
 
 
@@ -58,6 +58,16 @@ class RunContext:
     def is_main(self) -> bool:
         """Whether this process writes the run's files."""
         return self.rank == 0
+
+    @property
+    def loading_device(self) -> torch.device:
+        """Where a model that will be trained is loaded: several processes load it once, in one.
+
+        There it waits in the main process's memory to be cut; the others know its shape alone.
+        """
+        if self.world_size == 1:
+            return self.device
+        return torch.device("cpu" if self.is_main else "meta")
 
     @property
     def stop_requested(self) -> bool:
@@ -96,8 +106,9 @@ def run_main(
     """Execute `<command> RUN_DIR` and return the exit status.
 
     0: finished; 130: stopped on request after a checkpoint; 75: another process holds the folder,
-    which is left alone; 1: failed, and `failure.json` says why. Runs alone or under torchrun. Dies
-    with torchrun, so no training outlives its launcher.
+    which is left alone; 76: another process of the run is gone, which is that one's failure to
+    report, or an accident; 1: failed, and `failure.json` says why. Runs alone or under torchrun.
+    Dies with torchrun, so no training outlives its launcher.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {package_name}")
     parser.add_argument("command", choices=sorted(commands))
@@ -123,6 +134,12 @@ def run_main(
         sys.stderr.write(f"{error}\n")
         return EXIT_BUSY
     except Exception as error:  # noqa: BLE001 - whatever it was, the run's page must show it
+        if world_size > 1 and is_lost_process(error):
+            sys.stderr.write(
+                f"process {rank} of {world_size} ends, as another one is gone: {error}\n"
+                "Started again, the run goes on from its last checkpoint.\n"
+            )
+            return EXIT_LOST
         directory.write_failure(error)
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return EXIT_FAILED
@@ -154,11 +171,14 @@ def _prepare(
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     if torch.cuda.is_available() and config.device != "cpu":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(own_gpu())
     seed_everything(config.seed)
     context = RunContext(directory, config, rank=rank, world_size=world_size)
     if world_size > 1:
-        dist.init_process_group("nccl" if context.device.type == "cuda" else "gloo")
+        is_cuda = context.device.type == "cuda"
+        dist.init_process_group(
+            "nccl" if is_cuda else "gloo", device_id=context.device if is_cuda else None
+        )
         stack.callback(dist.destroy_process_group)
 
     def request_stop(_signal: int, _frame: FrameType | None) -> None:

@@ -2,9 +2,10 @@
 
 from torch import nn
 
-from language.models import create_policy, save_model
+from language.models import create_policy
 from language.rows import TokenRow
 from language.runs import RunContext
+from language.sharding import save_output
 from language.tokenizers import train_tokenizer
 from policies.batches import steps_by_tokens
 from policies.encoding import encode_demonstrations, exchange_texts
@@ -40,15 +41,15 @@ def pretrain(run_directory: RunDirectory, spec: RunSpec, context: RunContext) ->
         seed=config.seed,
     )
     model = create_policy(config.shape, tokenizer, seed=config.seed)
-    nn.Module.to(model, device=context.device)
-    loss = train_on_rows(
+    nn.Module.to(model, device=context.loading_device)
+    trained = train_on_rows(
         model, rows, steps, config=config, run_directory=run_directory, context=context
     )
+    output = run_directory.outputs / "policy"
+    save_output(trained.model, tokenizer, output)
     if context.is_main:
-        output = run_directory.outputs / "policy"
-        save_model(model, tokenizer, output)
         summary = {
-            "loss": loss,
+            "loss": trained.loss,
             "num_demonstrations": len(rows),
             "num_tokens": sum(row.num_tokens for row in rows),
             "num_parameters": model.num_parameters(),

@@ -14,9 +14,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from language.distributed import barrier, gather_objects
-from language.models import load_policy, save_model
+from language.models import load_policy
 from language.runs import RunContext, RunStopped
 from language.scores import ScoreFn
+from language.sharding import save_output
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.candidates import (
     Chunk,
@@ -117,8 +118,8 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
 
     # Fine-tune.
     del policy, score_fn
-    start = load_policy(paths["start"], device=context.device)
-    loss = finetune(
+    start = load_policy(paths["start"], device=context.loading_device)
+    trained = finetune(
         start,
         rows,
         config=config.finetune,
@@ -127,12 +128,12 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
         context=context,
         steps_before=num_chunks,
     )
+    output = run_directory.outputs / "policy"
+    save_output(trained.model, tokenizer, output)
     if context.is_main:
-        output = run_directory.outputs / "policy"
-        save_model(start, tokenizer, output)
         summary = json.loads(_summary_path(run_directory).read_text(encoding="utf-8"))
         outputs = {"policy": output, "pool": _pool_path(run_directory)}
-        run_directory.write_result({**summary, "loss": loss}, outputs)
+        run_directory.write_result({**summary, "loss": trained.loss}, outputs)
 
 
 def _select(

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from transformers import LlamaForCausalLM
 
-from language.models import load_policy, save_model
+from language.models import load_policy
 from language.rows import TokenRow
 from language.runs import RunContext
+from language.sharding import save_output
 from language.tokenizers import load_tokenizer
 from policies.batches import steps_by_rows
 from policies.encoding import encode_demonstrations
-from policies.supervised import train_on_rows
+from policies.supervised import Trained, train_on_rows
 from records.configs import SFTConfig
 from records.prompts import read_demonstrations
 from records.rundirs import RunDirectory, RunSpec
@@ -27,13 +28,13 @@ def sft(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     config = spec.config
     assert isinstance(config, SFTConfig), f"{type(config).__name__} is another run's"
     tokenizer = load_tokenizer(spec.inputs["policy"].path)
-    model = load_policy(spec.inputs["policy"].path, device=context.device)
+    model = load_policy(spec.inputs["policy"].path, device=context.loading_device)
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
     demonstrations = read_demonstrations(spec.inputs["demonstrations"].path)
     encoded = encode_demonstrations(tokenizer, demonstrations, max_tokens=max_tokens)
     if not encoded.rows:
         raise ValueError(f"demonstrations: none is left; skipped {dict(encoded.skipped)}")
-    loss = finetune(
+    trained = finetune(
         model,
         encoded.rows,
         config=config,
@@ -41,11 +42,11 @@ def sft(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         run_directory=run_directory,
         context=context,
     )
+    output = run_directory.outputs / "policy"
+    save_output(trained.model, tokenizer, output)
     if context.is_main:
-        output = run_directory.outputs / "policy"
-        save_model(model, tokenizer, output)
         summary = {
-            "loss": loss,
+            "loss": trained.loss,
             "num_demonstrations": len(encoded.rows),
             "num_shortened": encoded.num_shortened,
             "skipped": dict(encoded.skipped),
@@ -67,8 +68,8 @@ def finetune(
     run_directory: RunDirectory,
     context: RunContext,
     steps_before: int = 0,
-) -> float:
-    """Train `model` in place on the responses of `rows`, in random batches; return the last loss.
+) -> Trained:
+    """Train `model` on the responses of `rows`, in random batches; return what became of it.
 
     Rejection sampling fine-tunes by this function too (arXiv:2307.09288, section 3.2.3).
     """

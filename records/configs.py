@@ -111,6 +111,9 @@ class RunConfig(Config):
     """Seeds every random choice of the run."""
     num_threads: int = bounded(0, low=0, high=256)
     """CPU threads torch may use; 0 leaves the choice to torch."""
+    num_processes: int = bounded(0, low=0, high=1024)
+    """Processes that share the run, one for each GPU of its host; 0 takes as many as its worker
+    offers."""
     dtype: str = "float32"
     """Type in which models compute: float32 or bfloat16; all but PPO update float32 weights."""
     device: str = "auto"
@@ -324,6 +327,8 @@ class PPOConfig(RunConfig):
     Outputs: `policy` (the best on held-out prompts), `value`.
     """
 
+    num_processes: int = bounded(1, low=1, high=1)
+    """PPO runs in one process."""
     num_iterations: int = bounded(200, low=1, high=100_000)
     """Rounds of sample, score, update; the paper ran 200 to 400."""
     batch_size: int = bounded(512, low=1)

@@ -48,7 +48,7 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
         yield temporary
         for item in temporary.rglob("*"):
             if item.is_file():
-                _sync_file(item)
+                sync_file(item)
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
@@ -66,6 +66,7 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Flush a file's bytes to disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -3,16 +3,17 @@
 Shapes: `N` pairs.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaForSequenceClassification
 
 from language.distributed import all_reduce_sum_, shard, world
 from language.scalars import load_scalar_model
+from language.sharding import ShardedModel
 from records.configs import RewardModelConfig
 from records.statistics import score_histogram
 from rewardmodels.data import Pair
@@ -23,11 +24,11 @@ from rewardmodels.metrics import (
     accuracy_by_safety_bin,
     length_scores,
 )
-from rewardmodels.scoring import score_rows
+from rewardmodels.scoring import Scorer, score_rows
 
 
 def report_on(
-    model: LlamaForSequenceClassification,
+    model: Scorer,
     pairs: Sequence[Pair],
     *,
     config: RewardModelConfig,
@@ -46,7 +47,7 @@ def report_on(
     losses_N = ranking_loss(chosen_N, rejected_N, margins_N)
     previous_accuracy = None
     if previous is not None:
-        predecessor = load_scalar_model(previous, dtype=model.dtype, device=model.device)
+        predecessor = _load_like(model, previous)
         scores = score_pairs(predecessor, pairs, tokens_per_microbatch=tokens)
         previous_accuracy = _as_json(accuracy_by_rating(*scores, pairs))
     return {
@@ -64,23 +65,36 @@ def report_on(
 
 
 def score_pairs(
-    model: LlamaForSequenceClassification,
-    pairs: Sequence[Pair],
-    *,
-    tokens_per_microbatch: int,
+    model: Scorer, pairs: Sequence[Pair], *, tokens_per_microbatch: int
 ) -> tuple[Tensor, Tensor]:
-    """Return chosen_scores_N and rejected_scores_N, shared out over the processes."""
-    rows = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    longest = max((row.num_tokens for row in rows), default=1)
-    indices = shard(range(len(rows)), *world())
-    scores_B = torch.zeros(len(rows))
-    scores_B[indices] = score_rows(
+    """Return chosen_scores_N and rejected_scores_N, in the order of `pairs`.
+
+    Where there are several processes this is a collective: each scores its share of the pairs.
+    """
+    longest = max((row.num_tokens for pair in pairs for row in pair[:2]), default=1)
+    rank, num_processes = world()
+    own = shard(range(len(pairs)), rank, num_processes)
+    # Every process scores as many, the first pair again where its share is one short: where the
+    # model is cut, a pass takes all of them.
+    filled = own + [0] * (math.ceil(len(pairs) / num_processes) - len(own))
+    scores_B = score_rows(
         model,
-        [rows[i] for i in indices],
+        [pairs[i].chosen for i in filled] + [pairs[i].rejected for i in filled],
         rows_per_batch=max(1, tokens_per_microbatch // longest),
     )
-    scores_B = all_reduce_sum_(scores_B.to(model.device)).cpu()
-    return scores_B[: len(pairs)], scores_B[len(pairs) :]
+    scores_2N = torch.zeros(2, len(pairs))
+    scores_2N[:, own] = scores_B.view(2, len(filled))[:, : len(own)]
+    chosen_scores_N, rejected_scores_N = all_reduce_sum_(scores_2N.to(model.device)).cpu()
+    return chosen_scores_N, rejected_scores_N
+
+
+def _load_like(model: Scorer, path: Path) -> Scorer:
+    """Return the reward model at `path`, cut over the processes where `model` is."""
+    if not isinstance(model, ShardedModel):
+        return load_scalar_model(path, dtype=model.dtype, device=model.device)
+    device = "cpu" if world()[0] == 0 else "meta"
+    loaded = load_scalar_model(path, dtype=model.dtype, device=device)
+    return ShardedModel(loaded, model.dtype, model.device)
 
 
 def _as_json(accuracies: Mapping[str, Accuracy]) -> dict[str, dict[str, float | int | None]]:

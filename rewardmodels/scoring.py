@@ -4,6 +4,7 @@ Shapes: `B` rows.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,8 +13,12 @@ from transformers import LlamaForSequenceClassification
 
 from language.rows import TokenRow
 from language.scalars import load_scalar_model, row_scalars
+from language.sharding import ShardedModel, compute_with
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.preferences import Axis
+
+Scorer = LlamaForSequenceClassification | ShardedModel[LlamaForSequenceClassification]
+"""A reward model, whole or cut over the processes."""
 
 
 class TokenizerMismatchError(ValueError):
@@ -87,13 +92,12 @@ def shared_digest(digests: Mapping[str, str]) -> str:
 
 
 @torch.inference_mode()
-def score_rows(
-    model: LlamaForSequenceClassification, rows: Sequence[TokenRow], *, rows_per_batch: int
-) -> Tensor:
+def score_rows(model: Scorer, rows: Sequence[TokenRow], *, rows_per_batch: int) -> Tensor:
     """Return scores_B in the order of `rows`, float32 on the CPU: the head at each last token.
 
     Responses to one prompt are scored side by side, so that it is read once; a row's score does not
-    depend on the others beyond rounding.
+    depend on the others beyond rounding. A model that is cut over several processes must be given
+    as many rows by each of them.
 
     Raises:
         ValueError: `rows_per_batch` is below one.
@@ -104,5 +108,6 @@ def score_rows(
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt_ids), rows[i].prompt_ids))
     for start in range(0, len(rows), rows_per_batch):
         indices = order[start : start + rows_per_batch]
-        scores_B[indices] = row_scalars(model, [rows[i] for i in indices]).cpu()
+        batch = [rows[i] for i in indices]
+        scores_B[indices] = compute_with(model, partial(row_scalars, rows=batch)).cpu()
     return scores_B

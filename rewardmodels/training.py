@@ -1,42 +1,31 @@
-"""Training a reward model: one loop over pairs, then the report on held-out pairs.
+"""Training a reward model: pairs in, a scalar model out, and the report on held-out pairs.
 
 Shapes: `N` pairs.
 """
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from language.adapters import add_adapters_, merge_adapters_
-from language.checkpoints import (
-    combine,
-    latest_checkpoint,
-    pack_model,
-    pack_optimizer,
-    pack_rng,
-    save_checkpoint,
-    unpack_model,
-    unpack_optimizer,
-    unpack_rng,
-)
-from language.distributed import shard, sum_gradients_
-from language.models import save_model
-from language.optimizers import create_optimizer, create_schedule
-from language.packing import split_by_tokens
-from language.precision import MixedWeights, enable_activation_checkpointing_
-from language.runs import RunContext, RunStopped
+from language.runs import RunContext
 from language.scalars import create_scalar_model
+from language.sharding import Weights, save_output, weights_of
 from language.tokenizers import load_tokenizer, tokenizer_digest
+from language.training import train_in_steps
 from records.configs import RewardModelConfig
 from records.rundirs import RunDirectory, RunSpec
 from rewardmodels.batches import pair_scores
-from rewardmodels.data import Pair, encode_pairs
+from rewardmodels.data import EncodedPairs, Pair, encode_pairs
 from rewardmodels.losses import auxiliary_safety_loss, margins_of, ranking_loss
 from rewardmodels.metrics import StepTotals
 from rewardmodels.mixtures import (
+    Selection,
     parts_as_json,
     select_preferences,
     snapshot_folders,
@@ -44,6 +33,48 @@ from rewardmodels.mixtures import (
 )
 from rewardmodels.reports import report_on
 from rewardmodels.scoring import shared_digest
+
+
+class _Data(NamedTuple):
+    """The pairs of a run, chosen, drawn and encoded by its seed alone: all processes agree."""
+
+    selection: Selection
+    train: EncodedPairs
+    test: EncodedPairs
+
+
+class PairObjective:
+    """The losses of pairs, their mean over all pairs of a step."""
+
+    unit = "pairs"
+
+    def __init__(self, config: RewardModelConfig, device: torch.device) -> None:
+        self._config = config
+        self._device = device
+
+    def begin_step(self, items: Sequence[Pair]) -> "PairStep":
+        """Return the loss of a step on these pairs."""
+        return PairStep(len(items), self._config, self._device)
+
+
+class PairStep:
+    """The loss of one step, and the sums that its metrics are made of."""
+
+    def __init__(self, num_pairs: int, config: RewardModelConfig, device: torch.device) -> None:
+        self._num_pairs = num_pairs
+        self._config = config
+        self._totals = StepTotals(device)
+
+    def loss(self, model: LlamaForSequenceClassification, items: Sequence[Pair]) -> Tensor:
+        """Return the sum of these pairs' losses over the number of pairs of the step."""
+        chosen_scores_N, rejected_scores_N = pair_scores(model, items)
+        losses_N = pair_losses(chosen_scores_N, rejected_scores_N, items, self._config)
+        self._totals.add(losses_N, chosen_scores_N, rejected_scores_N, items)
+        return losses_N.sum() / self._num_pairs
+
+    def metrics(self) -> dict[str, float | int]:
+        """Return loss, accuracies and counts over all processes; a collective."""
+        return self._totals.metrics()
 
 
 def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None:
@@ -62,115 +93,83 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     config = spec.config
     assert isinstance(config, RewardModelConfig), f"{type(config).__name__} is another run's"
     inputs = {role: item.path for role, item in spec.inputs.items()}
+    tokenizer = _tokenizer_of(inputs)
+    # Trained in float32; run in the type that the config names.
+    model = create_scalar_model(inputs["policy"], seed=config.seed, device=context.loading_device)
+    max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
+    data = _read_data(inputs, config, tokenizer, max_tokens)
+    batches = plan_batches(len(data.train.pairs), config, context.generator)
+    num_parameters = model.num_parameters()
+    weights = _weights_for(model, config, context)
+    train_in_steps(
+        weights,
+        data.train.pairs,
+        batches,
+        PairObjective(config, context.device),
+        config=config,
+        run_directory=run_directory,
+        context=context,
+    )
+    if config.lora_rank:
+        merge_adapters_(weights.working)
+    summary = report_on(
+        weights.working, data.test.pairs, config=config, previous=inputs.get("previous")
+    )
+    output = run_directory.outputs / "reward_model"
+    save_output(weights.working, tokenizer, output)
+    if context.is_main:
+        summary |= {"num_parameters": num_parameters, **_summary_of(data)}
+        write_selection(output / "training_pairs.parquet", data.selection)
+        run_directory.write_result(summary, {"reward_model": output})
 
-    # The data: chosen, drawn and encoded by the seed alone, so every process and resume agrees.
+
+def _tokenizer_of(inputs: Mapping[str, Path]) -> PreTrainedTokenizerBase:
+    """Return the policy's tokenizer, which a predecessor must share."""
     tokenizer = load_tokenizer(inputs["policy"])
     if "previous" in inputs:
         previous_digest = tokenizer_digest(load_tokenizer(inputs["previous"]))
         shared_digest({"policy": tokenizer_digest(tokenizer), "previous": previous_digest})
-    # Trained in float32; run in the type that the config names.
-    model = create_scalar_model(inputs["policy"], seed=config.seed, device=context.device)
-    if config.lora_rank:
-        add_adapters_(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
-    weights = MixedWeights(model, context.dtype)
-    if config.checkpoint_activations:
-        enable_activation_checkpointing_(weights.working)
-    max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
+    return tokenizer
+
+
+def _read_data(
+    inputs: Mapping[str, Path],
+    config: RewardModelConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+) -> _Data:
     selection = select_preferences(snapshot_folders(inputs), config)
     train_pairs = encode_pairs(tokenizer, selection.train, max_tokens=max_tokens)
     test_pairs = encode_pairs(tokenizer, selection.test, max_tokens=max_tokens)
     if not train_pairs.pairs:
         skipped = dict(selection.skipped + train_pairs.skipped)
         raise ValueError(f"snapshot: no {config.scope} pair is left to train on; skipped {skipped}")
-    batches = plan_batches(len(train_pairs.pairs), config, context.generator)
+    return _Data(selection, train_pairs, test_pairs)
 
-    # Where an earlier attempt stopped.
-    optimizer = create_optimizer(model, config.optimizer)
-    schedule = create_schedule(optimizer, config.optimizer, len(batches))
-    checkpoint = latest_checkpoint(run_directory.checkpoints)
-    first_step = 0
-    if checkpoint is not None:
-        first_step = checkpoint.step
-        unpack_model(model, checkpoint)
-        weights.refresh_()
-        unpack_optimizer(optimizer, checkpoint)
-        unpack_rng(checkpoint, generator=context.generator)
-        schedule.load_state_dict(checkpoint.state["schedule"])
-    if context.is_main:
-        run_directory.drop_metrics_after(first_step)
 
-    for step, batch in enumerate(batches[first_step:], start=first_step + 1):
-        started = time.perf_counter()
-
-        # Gradient: the sum over this process's pairs, divided by the pairs of the whole step.
-        totals = StepTotals(context.device)
-        # Sorted by length before they are dealt out, so that every process gets as much to do.
-        step_pairs = sorted((train_pairs.pairs[i] for i in batch), key=lambda p: -p.num_tokens)
-        own_pairs = shard(step_pairs, context.rank, context.world_size)
-        lengths = [pair.num_tokens for pair in own_pairs]
-        for group in split_by_tokens(lengths, tokens=config.tokens_per_microbatch):
-            pairs = [own_pairs[i] for i in group]
-            chosen_scores_N, rejected_scores_N = pair_scores(weights.working, pairs)
-            losses_N = pair_losses(chosen_scores_N, rejected_scores_N, pairs, config)
-            torch.autograd.backward(losses_N.sum() / len(batch))
-            totals.add(losses_N, chosen_scores_N, rejected_scores_N, pairs)
-        sum_gradients_(model)
-        grad_norm = torch.nn.utils.clip_grad_norm_(
-            model.parameters(), config.optimizer.max_grad_norm
-        ).item()
-        metrics = totals.metrics()
-        if not math.isfinite(metrics["loss"]) or not math.isfinite(grad_norm):
-            raise FloatingPointError(
-                f"step {step}: loss {metrics['loss']}, gradient norm {grad_norm}; "
-                "lower optimizer.learning_rate"
-            )
-
-        # Update.
-        learning_rate = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        weights.refresh_()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-
-        # Record.
-        if step % config.log_every == 0 or step == len(batches):
-            pairs_per_second = metrics["pairs"] / (time.perf_counter() - started)
-            context.log(
-                step,
-                total_steps=len(batches),
-                **metrics,
-                grad_norm=grad_norm,
-                learning_rate=learning_rate,
-                pairs_per_second=round(pairs_per_second, 1),
-            )
-        must_stop = context.stop_requested
-        is_due = step % config.checkpoint_every == 0 or step == len(batches)
-        if (is_due or must_stop) and context.is_main:
-            packed = combine(
-                pack_model(model), pack_optimizer(optimizer), pack_rng(generator=context.generator)
-            )
-            state = {**packed.state, "schedule": schedule.state_dict()}
-            save_checkpoint(
-                run_directory.checkpoints, step=step, tensors=packed.tensors, state=state
-            )
-        if must_stop:
-            raise RunStopped
-
+def _weights_for(
+    model: LlamaForSequenceClassification, config: RewardModelConfig, context: RunContext
+) -> Weights[LlamaForSequenceClassification]:
+    """Return the weights that are trained: all of `model`, or adapters and head where asked for."""
     if config.lora_rank:
-        merge_adapters_(weights.working)
-    summary = report_on(
-        weights.working, test_pairs.pairs, config=config, previous=inputs.get("previous")
+        add_adapters_(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
+    return weights_of(
+        model,
+        context.dtype,
+        context.device,
+        checkpoint_activations=config.checkpoint_activations,
     )
-    summary["num_train"] = len(train_pairs.pairs)
-    summary["num_parameters"] = model.num_parameters()
-    summary["mixture"] = parts_as_json(selection)
-    summary["num_shortened"] = train_pairs.num_shortened + test_pairs.num_shortened
-    summary["skipped"] = dict(selection.skipped + train_pairs.skipped + test_pairs.skipped)
-    if context.is_main:
-        output = run_directory.outputs / "reward_model"
-        save_model(weights.working, tokenizer, output)
-        write_selection(output / "training_pairs.parquet", selection)
-        run_directory.write_result(summary, {"reward_model": output})
+
+
+def _summary_of(data: _Data) -> dict[str, object]:
+    """Return what went in, for the run's result."""
+    selection, train_pairs, test_pairs = data
+    return {
+        "num_train": len(train_pairs.pairs),
+        "mixture": parts_as_json(selection),
+        "num_shortened": train_pairs.num_shortened + test_pairs.num_shortened,
+        "skipped": dict(selection.skipped + train_pairs.skipped + test_pairs.skipped),
+    }
 
 
 def plan_batches(

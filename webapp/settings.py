@@ -122,7 +122,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 RUN_LAUNCHER = env.text("CONCORD_RUN_LAUNCHER", "torchrun")
 """`torchrun`, or `direct` for runs of one process: saves torchrun's own start, two seconds."""
 RUN_PROCESSES = env.whole_number("CONCORD_RUN_PROCESSES", 1, low=1)
-"""Processes of one run: the number of GPUs it may use on its host."""
+"""Processes of a run whose config leaves `num_processes` open: the GPUs it may use on its host."""
 RUN_HEARTBEAT_SECONDS = env.whole_number("CONCORD_RUN_HEARTBEAT_SECONDS", 4, low=1)
 """Time between two heartbeats of the supervisor of a run."""
 RUN_STALE_SECONDS = env.whole_number("CONCORD_RUN_STALE_SECONDS", 20, low=2)

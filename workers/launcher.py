@@ -56,20 +56,23 @@ def execute_run(run_id: int) -> None:
         dispatch.advance_iteration_later(run.iteration_id)
 
 
-def command_of(kind: RunKind, directory: RunDirectory) -> list[str]:
+def command_of(kind: RunKind, config: RunConfig, directory: RunDirectory) -> list[str]:
     """Return the command line of a run's process, as an engineer would type it.
 
-    A run of one process needs no rendezvous: `CONCORD_RUN_LAUNCHER=direct` leaves torchrun out,
-    whose own start costs about two seconds, and the run is the same.
+    There are as many processes as the config says, or, where it leaves that open, as this worker
+    offers (`CONCORD_RUN_PROCESSES`). A run of one process needs no rendezvous:
+    `CONCORD_RUN_LAUNCHER=direct` leaves torchrun out, whose own start costs about two seconds, and
+    the run is the same.
     """
     package, command = COMMANDS[kind]
     module = ["-m", package, command, str(directory.root)]
-    if settings.RUN_LAUNCHER == "direct" and settings.RUN_PROCESSES == 1:
+    num_processes = config.num_processes or settings.RUN_PROCESSES
+    if settings.RUN_LAUNCHER == "direct" and num_processes == 1:
         return [sys.executable, *module]
     torchrun = [
         "torch.distributed.run",
         "--standalone",
-        f"--nproc-per-node={settings.RUN_PROCESSES}",
+        f"--nproc-per-node={num_processes}",
         f"--shutdown-timeout={settings.RUN_GRACE_SECONDS}",
     ]
     return [sys.executable, "-m", *torchrun, *module]
@@ -130,10 +133,11 @@ class _Supervisor:
         self._wait_for_lock()
         self._directory.clear_failure()
         self._log_start = self._log_path.stat().st_size if self._log_path.exists() else 0
+        config = self._run.typed_config
         child = processes.start_child(
-            command_of(RunKind(self._run.kind), self._directory),
+            command_of(RunKind(self._run.kind), config, self._directory),
             log_path=self._log_path,
-            environment=environment_of(self._run.typed_config),
+            environment=environment_of(config),
             folder=settings.BASE_DIR,
         )
         try:

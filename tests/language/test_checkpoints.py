@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from language.checkpoints import (
+    StoredTensors,
     combine,
     latest_checkpoint,
     pack_model,
@@ -127,6 +129,26 @@ def test_tensors_that_share_memory_or_are_views_are_stored_by_value(tmp_path: Pa
 
     assert checkpoint is not None
     assert all(torch.equal(checkpoint.tensors[name], tensors[name]) for name in tensors)
+
+
+def test_the_rows_of_several_files_are_one_tensor_of_which_any_part_is_read(tmp_path: Path) -> None:
+    whole = torch.arange(14.0).view(7, 2)
+    # Three processes: 3, 3 and 1 rows; a head of one row is the first one's, the count unshared.
+    heads = [torch.ones(1, 2), torch.ones(0, 2), torch.ones(0, 2)]
+    paths = []
+    for number, (part, head) in enumerate(zip(whole.split(3), heads, strict=True)):
+        count = {} if number else {"count": torch.tensor(5.0)}
+        paths.append(tmp_path / f"{number}.safetensors")
+        save_file({"weight": part.clone(), "head": head, **count}, paths[-1])
+
+    stored = StoredTensors(paths, "cpu")
+
+    assert set(stored) == {"weight", "head", "count"}
+    assert torch.equal(stored["weight"], whole)
+    assert stored["count"] == 5.0
+    for start, end in [(0, 7), (0, 4), (4, 7), (2, 5), (3, 6), (6, 7), (7, 7), (0, 0)]:
+        assert torch.equal(stored.rows("weight", start, end), whole[start:end]), (start, end)
+    assert stored.rows("head", 1, 1).shape == (0, 2)
 
 
 class Trainer:

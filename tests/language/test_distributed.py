@@ -1,4 +1,4 @@
-"""The primitives of data parallelism, with one process and with two."""
+"""The primitives of processes that share a run, with one process and with two."""
 
 import json
 import subprocess
@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+import torch.distributed as dist
 
 from language.distributed import (
     all_reduce_max_,
     all_reduce_sum_,
-    average_gradients_,
     barrier,
     gather_objects,
+    is_lost_process,
     shard,
-    sum_gradients_,
     world,
 )
 
@@ -25,24 +24,14 @@ CHILD = """
 import json, sys
 import torch
 import torch.distributed as dist
-from torch import nn
 from language.distributed import *
 
 dist.init_process_group("gloo")
 rank, world_size = world()
-model = nn.Linear(1, 1)
-model.weight.grad = torch.full((1, 1), 1.0 + rank)
-if rank == 0:
-    model.bias.grad = torch.tensor([4.0])
-average_gradients_(model)
-average = [model.weight.grad.item(), model.bias.grad.item()]
-sum_gradients_(model)
 found = {
     "world": [rank, world_size],
     "sum": all_reduce_sum_(torch.tensor([1.0 + rank])).item(),
     "max": all_reduce_max_(torch.tensor([1.0 + rank])).item(),
-    "average": average,
-    "summed": [model.weight.grad.item(), model.bias.grad.item()],
     "gathered": gather_objects({"rank": rank}),
 }
 open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(found))
@@ -60,16 +49,9 @@ def test_shards_share_all_items_and_none_twice() -> None:
 
 
 def test_with_one_process_nothing_changes() -> None:
-    model = nn.Linear(1, 1)
-    model.weight.grad = torch.tensor([[3.0]])
-
-    average_gradients_(model)
-    sum_gradients_(model)
     barrier()
 
     assert world() == (0, 1)
-    assert model.weight.grad.item() == 3.0
-    assert model.bias.grad is None
     assert all_reduce_sum_(torch.tensor(2.0)).item() == 2.0
     assert all_reduce_max_(torch.tensor(2.0)).item() == 2.0
     assert gather_objects("x") == ["x"]
@@ -104,9 +86,9 @@ def test_two_processes_agree_on_sums_maxima_and_objects(
         assert found["gathered"] == [{"rank": 0}, {"rank": 1}]
 
 
-def test_gradients_of_two_processes_are_averaged_and_summed(
-    two_processes: list[dict[str, object]],
-) -> None:
-    for found in two_processes:
-        assert found["average"] == [1.5, 2.0]  # (1 + 2) / 2, and (4 + none) / 2
-        assert found["summed"] == [3.0, 4.0]
+def test_a_lost_process_is_told_from_an_error_of_ones_own() -> None:
+    gloo = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"
+    assert is_lost_process(RuntimeError(gloo))
+    assert is_lost_process(dist.DistNetworkError("the server is away"))
+    assert not is_lost_process(RuntimeError("size mismatch"))
+    assert not is_lost_process(ValueError("num_epochs: -1.0 must be greater than 0"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from language.devices import own_gpu
 from language.logprobs import response_logprobs
 from language.models import (
     create_policy,
@@ -123,3 +124,18 @@ def test_devices_and_types_are_named_in_configs() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device: cuda was asked for"):
             resolve_device("cuda")
+
+
+def test_on_the_meta_device_a_model_has_its_shape_and_no_weights(tmp_path: Path) -> None:
+    folder = write_tiny_policy(tmp_path / "policy")
+    empty, whole = load_policy(folder, device="meta"), load_policy(folder)
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    shapes = {name: tensor.shape for name, tensor in whole.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in empty.state_dict().items()} == shapes
+    assert load_policy(folder, dtype=torch.bfloat16, device="meta").dtype is torch.bfloat16
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(torch.cuda.device_count() + 1))
+    with pytest.raises(ValueError, match=r"num_processes: \d+ is above the number of GPUs"):
+        own_gpu()

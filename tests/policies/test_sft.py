@@ -1,8 +1,5 @@
-"""SFT and the loop it shares: the loss, its normaliser, learning, resuming, several processes."""
+"""SFT and the loop it shares: the loss, its normaliser, learning, resuming."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from language.rows import TokenRow
 from language.runs import RunContext, RunStopped
 from policies.encoding import encode_demonstrations
 from policies.sft import num_finetune_steps, sft
-from records.configs import OptimizerConfig, RunKind, SFTConfig
+from records.configs import RunKind, SFTConfig
 from records.prompts import write_demonstrations
 from records.rundirs import RunDirectory
 from tests.models import tiny_policy, tiny_tokenizer
@@ -30,11 +27,9 @@ from tests.policies.toys import (
     demonstrations,
     metrics_of,
     only,
-    weights_of,
     write_inputs,
 )
 
-ROOT = Path(__file__).parents[2]
 CONFIG = SFTConfig(
     seed=3, device="cpu", num_epochs=2.0, batch_size=4, checkpoint_every=2, optimizer=LEARNING
 )
@@ -192,22 +187,3 @@ def test_the_number_of_steps_is_known_beforehand() -> None:
     assert num_finetune_steps(12, CONFIG) == 6
     assert num_finetune_steps(13, CONFIG) == 7
     assert num_finetune_steps(1, replace(CONFIG, num_epochs=0.1)) == 1
-
-
-@pytest.mark.slow
-def test_two_processes_learn_what_one_does(inputs: dict[str, Path], tmp_path: Path) -> None:
-    # Adam turns rounding errors of vanishing gradients into steps; its epsilon keeps them small.
-    optimizer = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-3, min_warmup_steps=2)
-    config = replace(CONFIG, num_threads=1, batch_size=5, optimizer=optimizer)
-    one = run(tmp_path / "one", config, inputs)
-    two, _ = create_run(tmp_path / "two", RunKind.SFT, config, inputs)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launch, "-m", "policies", "sft", str(two.root)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=240)
-    theirs = weights_of(two.outputs / "policy")
-    for name, tensor in weights_of(one.outputs / "policy").items():
-        torch.testing.assert_close(theirs[name], tensor, atol=1e-5, rtol=0.0)
-    for first, second in zip(metrics_of(one), metrics_of(two), strict=True):
-        assert first["response_tokens"] == second["response_tokens"]
-        assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -191,25 +190,6 @@ def test_the_command_stops_on_sigterm_and_goes_on_when_started_again(
     assert len(directory.read_metrics()[0]) < 80
     assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == 0
     assert_same(directory, whole)
-
-
-@pytest.mark.slow
-def test_two_processes_learn_what_one_does(inputs: dict[str, Path], tmp_path: Path) -> None:
-    optimizer = replace(LEARNING, learning_rate=1e-3)
-    config = replace(CONFIG, num_threads=1, device="cpu", pairs_per_batch=27, optimizer=optimizer)
-    one = run(tmp_path / "one", config, inputs)
-    two, _ = create_run(tmp_path / "two", config, inputs)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launch, "-m", "rewardmodels", "train", str(two.root)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
-    for name, tensor in weights(one).items():
-        torch.testing.assert_close(weights(two)[name], tensor, atol=1e-5, rtol=0.0)
-    for first, second in zip(one.read_metrics()[0], two.read_metrics()[0], strict=True):
-        assert first["tokens"] == second["tokens"]
-        assert first["loss"] == pytest.approx(second["loss"], abs=1e-5)
-        assert first["grad_norm"] == pytest.approx(second["grad_norm"], abs=1e-4)
-    assert summary_of(one)["loss"] == pytest.approx(summary_of(two)["loss"], abs=1e-5)
 
 
 @pytest.mark.parametrize("safety_loss_weight", [0.0, 0.5])

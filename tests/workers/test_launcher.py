@@ -12,7 +12,14 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from records.configs import RewardModelConfig, RunKind
+from records.configs import (
+    PPOConfig,
+    RejectionSamplingConfig,
+    RewardModelConfig,
+    RunConfig,
+    RunKind,
+    SFTConfig,
+)
 from records.rundirs import RunDirectory
 from registry.models import RewardModelVersion, Run
 from registry.services import claim_run, request_cancel
@@ -154,15 +161,38 @@ def test_the_command_is_torchrun_unless_a_run_of_one_process_may_do_without(
 ) -> None:
     directory = RunDirectory(tmp_path)
     module = ["-m", "policies", "rejection-sampling", str(tmp_path)]
+    config = RejectionSamplingConfig()
     settings.RUN_PROCESSES = 1
-    assert command_of(RunKind.REJECTION_SAMPLING, directory)[1:] == module
+    assert command_of(RunKind.REJECTION_SAMPLING, config, directory)[1:] == module
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     settings.RUN_PROCESSES = 2
-    command = command_of(RunKind.REJECTION_SAMPLING, directory)
+    command = command_of(RunKind.REJECTION_SAMPLING, config, directory)
     assert command[1:5] == torchrun
     assert command[-4:] == module
     settings.RUN_PROCESSES, settings.RUN_LAUNCHER = 1, "torchrun"
-    assert "torch.distributed.run" in command_of(RunKind.REJECTION_SAMPLING, directory)
+    assert "torch.distributed.run" in command_of(RunKind.REJECTION_SAMPLING, config, directory)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "offered", "expected"),
+    [
+        (RunKind.SFT, SFTConfig(), 4, 4),  # as many as the worker offers
+        (RunKind.SFT, SFTConfig(num_processes=2), 4, 2),  # as many as the run asks for
+        (RunKind.SFT, SFTConfig(num_processes=8), 1, 8),
+        (RunKind.PPO, PPOConfig(), 4, 1),  # PPO never runs in more than one
+    ],
+)
+def test_a_run_has_the_processes_it_asks_for_or_those_its_worker_offers(
+    settings: Settings,
+    tmp_path: Path,
+    kind: RunKind,
+    config: RunConfig,
+    offered: int,
+    expected: int,
+) -> None:
+    settings.RUN_PROCESSES, settings.RUN_LAUNCHER = offered, "torchrun"
+    command = command_of(kind, config, RunDirectory(tmp_path))
+    assert f"--nproc-per-node={expected}" in command
 
 
 def test_a_run_sees_its_threads_and_none_of_our_passwords(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,75 @@
+"""Run directories worked off one after another by the same processes, under torchrun.
+
+Starting Python and torch takes longer than a tiny run: tests share the start.
+"""
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from language.runs import Command, RunContext, RunStopped, run_main, seed_everything
+from policies.pretrain import pretrain
+from policies.sft import sft
+from records.configs import RunConfig, RunKind
+from records.rundirs import RunDirectory, RunSpec
+from rewardmodels.training import train
+
+COMMANDS: dict[RunKind, Command] = {
+    RunKind.PRETRAIN: pretrain,
+    RunKind.SFT: sft,
+    RunKind.REWARD_MODEL: train,
+}
+
+
+class Interrupted(RunContext):
+    """The context of a run that is killed, or asked to stop, once it has logged a step."""
+
+    def __init__(
+        self, directory: RunDirectory, config: RunConfig, *, kill_at: int = 0, stop_at: int = 0
+    ) -> None:
+        rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        super().__init__(directory, config, rank=rank, world_size=world_size)
+        self._kill_at = kill_at
+        self._stop_at = stop_at
+
+    def log(self, step: int, **metrics: float | str | None) -> None:
+        """Write the row; then, at the given step, kill the last of the processes."""
+        super().log(step, **metrics)
+        if step == self._kill_at and self.rank == self.world_size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == self._stop_at:
+            self.request_stop()
+
+
+def killed(directory: RunDirectory, spec: RunSpec, _context: RunContext, *, step: int) -> None:
+    """Do the run until one of its processes dies."""
+    COMMANDS[spec.kind](directory, spec, Interrupted(directory, spec.config, kill_at=step))
+
+
+def main(arguments: list[str]) -> None:
+    """Work off run directories; `FOLDER@5` stops at step 5."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    for argument in arguments:
+        folder, _, stop_at = argument.partition("@")
+        directory = RunDirectory(Path(folder))
+        spec = directory.read_spec()
+        seed_everything(spec.config.seed)
+        context = Interrupted(directory, spec.config, stop_at=int(stop_at or 0))
+        try:
+            COMMANDS[spec.kind](directory, spec, context)
+        except RunStopped:
+            continue
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "killed":
+        step = int(sys.argv.pop())
+        sys.exit(run_main("tests.language.several", {"killed": partial(killed, step=step)}))
+    main(sys.argv[1:])
