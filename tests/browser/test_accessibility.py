@@ -82,6 +82,8 @@ def problems_of(page: Page, places: list[Place]) -> Iterator[str]:
     for name, pk in places:
         page.goto(reverse(name, args=[] if pk is None else [pk]))
         assert page.title(), name
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            yield f"{name}: wider than the screen"
         yield from (f"{name}: {problem}" for problem in violations(page))
         page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
         yield from (f"{name}, opened: {problem}" for problem in violations(page))
