@@ -20,6 +20,7 @@ from records.preferences import Axis, Rating
 from tests.browser.conftest import NARROW, WIDE, OpenPage
 from tests.browser.recordings import folder_for
 from tests.browser.test_accessibility import Place, pages_of_annotator, pages_of_reviewer
+from tests.browser.words import ARABIC, CODE, FLAG, GUIDELINES, LONG, LONG_PROMPT, SHORT
 from tests.factories import (
     judge,
     judge_slot,
@@ -38,44 +39,7 @@ from tests.webapp.test_reward_models import reported
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-GUIDELINES = """# Helpfulness
-
-Choose the response that **does more for the person who asks**.
-
-1. What is said is true.
-2. It answers what was asked, at the length that was asked for.
-3. Where both do, the clearer one is better.
-
-> Unsure? Choose *negligibly better*; that is an answer too.
-"""
-LONG_PROMPT = (
-    "My grandmother wrote her recipes for twelve people and I cook for two. How do I scale them "
-    "down without ending up with half an egg, and what does not scale at all?"
-)
-SHORT = "Divide everything by six. For the egg, beat it first and use a part of it."
-FLAG = "The first response names a real company and says that its flour is unsafe."
-LONG = """Most of a recipe scales, some of it does not.
-
-* **Weights and volumes** scale: divide by six.
-* **Eggs**: beat one, weigh it, use what you need. A medium egg is about 50 g.
-* **Time and heat** do not: a smaller cake bakes faster, so look in after half the time.
-
-| for twelve | for two |
-| --- | --- |
-| 900 g flour | 150 g |
-| 6 eggs | 1 egg |
-
-Salt and spices: begin with a little *more* than a sixth, then taste."""
-CODE = """Here is a function:
-
-```python
-def scaled(recipe: dict[str, float], people: int, of: int = 12) -> dict[str, float]:
-    return {name: grams * people / of for name, grams in recipe.items()}  # round as you like
-```
-
-`scaled({"flour": 900}, 2)` gives `{"flour": 150.0}`."""
-ARABIC = "اقسم كل الكميات على ستة، ثم اخفق البيضة وزنها واستعمل ما تحتاج إليه منها."
-
+OPEN_ALL = "for (const part of document.querySelectorAll('main details')) part.open = true"
 LOOKS = {
     "light": {"viewport": WIDE, "color_scheme": "light"},
     "dark": {"viewport": WIDE, "color_scheme": "dark"},
@@ -99,6 +63,13 @@ def take_all(
         for number, (name, pk) in enumerate(places, start=1):
             page.goto(reverse(name, args=[] if pk is None else [pk]))
             take(page, folder, number, name)
+            if page.locator("main details").count():
+                page.evaluate(OPEN_ALL)
+                take(page, folder, number, f"{name}-opened")
+            for sheet in page.locator("[popover]").evaluate_all("all => all.map((s) => s.id)"):
+                page.evaluate("id => document.getElementById(id).showPopover()", sheet)
+                page.screenshot(path=folder / f"{number:02d}-{name}-{sheet}.png")
+                page.evaluate("id => document.getElementById(id).hidePopover()", sheet)
 
 
 def believable_places(ana: User) -> list[Place]:

@@ -17,6 +17,7 @@ from records.preferences import Axis
 from tests.annotation.test_blind_checks import approve, ready_check
 from tests.annotation.test_slots import open_overlap_round
 from tests.browser.conftest import NARROW, WIDE, OpenPage
+from tests.browser.words import CODE, LONG, LONG_PROMPT
 from tests.factories import (
     PAIR,
     decide,
@@ -103,7 +104,7 @@ def pages_of_annotator(ana: User) -> list[Place]:
     dialogues = [
         start_test_dialogue(ana, open_test_round(guidance=guidance)),
         judge(make_ready_comparison(ana)).comparison.dialogue,
-        make_ready_comparison(ana).dialogue,
+        make_ready_comparison(ana, text=LONG_PROMPT, texts=(LONG, CODE)).dialogue,
         make_ready_comparison(ana, round_=open_test_round(axis=Axis.SAFETY)).dialogue,
         judge(make_ready_comparison(ana, round_=open_test_round(max_turns=1))).comparison.dialogue,
         start_test_dialogue(ana, held := open_test_round()),
