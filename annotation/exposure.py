@@ -88,7 +88,8 @@ def exposure_of(annotator: User) -> Exposure:
     break_minutes = 0 if policy is None else policy.break_minutes
     warned = ContentWarning.objects.filter(round=OuterRef("comparison__round"))
     rows = list(
-        Judgement.objects.filter(annotator=annotator, created_at__gt=now - timedelta(days=1))
+        # What was taken back was read all the same.
+        Judgement.with_retracted.filter(annotator=annotator, created_at__gt=now - timedelta(days=1))
         .filter(Q(axis=Axis.SAFETY) | Exists(warned))
         .order_by("created_at")
         .values_list("created_at", "active_seconds")

@@ -7,12 +7,13 @@ from django.db import IntegrityError, transaction
 
 from annotation import services
 from annotation.errors import KeyReusedError, NotFoundError, RetractionError
+from annotation.exposure import exposure_of
 from annotation.histories import history_of, last_to_take_back, retraction_of
 from annotation.models import Comparison, Dialogue, Judgement, Retraction, ReviewItem, User
 from annotation.scale import Side
 from annotation.selectors import counter_drift
 from annotation.snapshots import preferences_of
-from records.preferences import Rating
+from records.preferences import Axis, Rating
 from tests.annotation.test_slots import open_overlap_round
 from tests.factories import (
     judge,
@@ -219,3 +220,12 @@ def test_taking_back_and_going_on_at_the_same_moment_leave_one_of_the_two() -> N
     assert Retraction.objects.exists() != has_gone_on
     assert Judgement.objects.exists() == has_gone_on
     assert counter_drift(judgement.comparison.round) == {}
+
+
+@pytest.mark.django_db
+def test_what_is_taken_back_was_read_all_the_same() -> None:
+    judgement = make_judgement(round_=open_test_round(axis=Axis.SAFETY))
+    before = exposure_of(judgement.annotator).seconds_today
+    assert before == judgement.active_seconds
+    take_back(judgement)
+    assert exposure_of(judgement.annotator).seconds_today == before

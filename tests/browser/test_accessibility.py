@@ -17,6 +17,7 @@ from records.preferences import Axis
 from tests.annotation.test_blind_checks import approve, ready_check
 from tests.annotation.test_slots import open_overlap_round
 from tests.browser.conftest import NARROW, WIDE, OpenPage
+from tests.browser.words import CODE, LONG, LONG_PROMPT
 from tests.factories import (
     PAIR,
     decide,
@@ -82,6 +83,8 @@ def problems_of(page: Page, places: list[Place]) -> Iterator[str]:
     for name, pk in places:
         page.goto(reverse(name, args=[] if pk is None else [pk]))
         assert page.title(), name
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            yield f"{name}: wider than the screen"
         yield from (f"{name}: {problem}" for problem in violations(page))
         page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
         yield from (f"{name}, opened: {problem}" for problem in violations(page))
@@ -101,7 +104,7 @@ def pages_of_annotator(ana: User) -> list[Place]:
     dialogues = [
         start_test_dialogue(ana, open_test_round(guidance=guidance)),
         judge(make_ready_comparison(ana)).comparison.dialogue,
-        make_ready_comparison(ana).dialogue,
+        make_ready_comparison(ana, text=LONG_PROMPT, texts=(LONG, CODE)).dialogue,
         make_ready_comparison(ana, round_=open_test_round(axis=Axis.SAFETY)).dialogue,
         judge(make_ready_comparison(ana, round_=open_test_round(max_turns=1))).comparison.dialogue,
         start_test_dialogue(ana, held := open_test_round()),

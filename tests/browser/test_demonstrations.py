@@ -59,6 +59,19 @@ def test_two_turns_are_written_and_sent_by_keyboard(
     assert page.evaluate("localStorage.length") == 0
 
 
+def test_what_is_refused_leads_to_the_first_field_that_is_wrong(
+    open_page: OpenPage, begun: Demonstration
+) -> None:
+    page = open_demonstration(open_page, begun)
+    page.get_by_label("The prompt").fill("How do I boil an egg?")
+    page.get_by_role("button", name="Add a turn").click()
+    page.get_by_label("The user says").nth(1).fill("And soft?")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("alert")).to_contain_text("It is not sent yet")
+    expect(page.get_by_label("The assistant answers").first).to_be_focused()
+    expect(page.get_by_label("The assistant answers").first).to_be_in_viewport()
+
+
 def test_words_survive_a_reload_and_an_ended_session(
     open_page: OpenPage, begun: Demonstration
 ) -> None:

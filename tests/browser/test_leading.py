@@ -70,6 +70,18 @@ def test_a_round_is_opened(open_page: OpenPage, lead: User) -> None:
     assert Round.objects.get().variants.count() == 2
 
 
+def test_enter_in_the_form_of_an_iteration_starts_it_and_fills_nothing_in(
+    open_page: OpenPage, lead: User
+) -> None:
+    make_policy_version("SFT")
+    page = open_page(reverse("new-iteration"), user=lead)
+    page.get_by_label("Name", exact=True).focus()
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        page.keyboard.press("Enter")
+    assert "fill_in" not in (sent.value.post_data or "")
+    expect(page.locator(".field-error").first).to_be_visible()
+
+
 def test_closing_asks_first(open_page: OpenPage, lead: User) -> None:
     run = make_run()
     page = open_page(reverse("run", args=[run.pk]), user=lead)

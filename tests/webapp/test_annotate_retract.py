@@ -5,6 +5,7 @@ import uuid
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from annotation.models import Comparison, Judgement, Retraction, User
 from annotation.scale import Side
@@ -19,6 +20,8 @@ from tests.factories import (
 )
 from tests.webapp.conftest import signed_in
 from tests.webapp.test_annotate import page_of
+from webapp.selectors.people import people_rows
+from webapp.selectors.timesheet import timesheet_csv
 
 pytestmark = pytest.mark.django_db
 OFFER = "Take the last judgement back"
@@ -113,3 +116,18 @@ def test_what_another_annotator_said_is_not_there(annotator_client: Client) -> N
         assert annotator_client.post(reverse(name, args=[comparison.pk])).status_code == 404
     assert signed_in(make_annotator()).get(reverse("annotate")).status_code == 200
     assert Judgement.objects.exists()
+
+
+def test_time_worked_stays_in_the_time_report_and_the_judgement_is_not_counted(
+    annotator_client: Client, annotator: User
+) -> None:
+    comparison = make_judgement(annotator).comparison
+    press(annotator_client, "retract", comparison)
+    (line,) = [
+        line
+        for line in timesheet_csv(timezone.now().date().replace(day=1))
+        if annotator.pseudonym in line
+    ]
+    assert line.strip().endswith(",0,12,0")
+    (row,) = [row for row in people_rows(shows_simulated=False) if row.user == annotator]
+    assert row.num_judged == 0

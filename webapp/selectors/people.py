@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from django.db.models import Count, Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef, Q
 
 from annotation.models import User
 from webapp.models import OneTimePassword
@@ -19,7 +19,7 @@ class PersonRow(NamedTuple):
 def people_rows(*, shows_simulated: bool) -> list[PersonRow]:
     """Return the accounts by role and name; simulated annotators only when asked for."""
     users = User.objects.annotate(
-        num_judged=Count("judgements"),
+        num_judged=Count("judgements", filter=Q(judgements__is_retracted=False)),
         is_new=Exists(OneTimePassword.objects.filter(user=OuterRef("pk"))),
     ).order_by("-is_active", "role", "username")
     if not shows_simulated:

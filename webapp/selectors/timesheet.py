@@ -44,12 +44,14 @@ def month_named(text: str) -> date:
 
 def _with_header(month: date) -> Iterator[tuple[Any, ...]]:
     yield HEADER
+    # Time spent on what was taken back is time worked.
+    dates = {"created_at__date__gte": month, "created_at__date__lt": _next(month)}
     rows = (
-        Judgement.objects.filter(created_at__date__gte=month, created_at__date__lt=_next(month))
+        Judgement.with_retracted.filter(**dates)
         .annotate(day=TruncDate("created_at"))
         .values_list("annotator__pseudonym", "comparison__round__name", "axis", "day")
         .annotate(
-            number=Count("pk"),
+            number=Count("pk", filter=Q(is_retracted=False)),
             seconds=Sum("active_seconds"),
             unmeasured=Count("pk", filter=Q(active_seconds=0)),
         )

@@ -203,7 +203,8 @@ function begin() {
   watchReading();
   describe();
   document.getElementById("announcement").textContent = current.querySelector("h1").textContent;
-  const box = current.querySelector("textarea[autofocus], button[autofocus]");
+  const refused = current.querySelector("[aria-invalid=true]");
+  const box = refused ?? current.querySelector("textarea[autofocus], button[autofocus]");
   if (box) {
     box.focus();
     box.setSelectionRange?.(box.value.length, box.value.length);

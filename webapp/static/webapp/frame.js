@@ -57,6 +57,9 @@ document.addEventListener("htmx:afterSwap", () => {
   }
 });
 
+// Where the tabs are wider than the screen, the one that is open is in sight.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 export function toast(text, level = "info") {
   const box = document.createElement("div");
   box.className = `toast toast-${level}`;
