@@ -19,6 +19,7 @@ from annotation.models import (
     Comparison,
     Dialogue,
     Draft,
+    GoldComparison,
     Judgement,
     PromptBand,
     Round,
@@ -168,6 +169,17 @@ def get_slot_for(annotator: User, pk: int) -> Slot:
     if slot is None:
         raise NotFoundError("pair", pk)
     return slot
+
+
+def get_gold_for(lead: User, pk: int) -> GoldComparison:
+    """Return a gold comparison for a lead.
+
+    Raises:
+        NotAllowedError: The person is no lead.
+        NotFoundError: There is none.
+    """
+    require_role(lead, LEADS)
+    return _one(GoldComparison.objects.select_related("comparison"), "gold comparison", pk)
 
 
 def get_judgement_for(reviewer: User, pk: int) -> Judgement:

@@ -32,7 +32,7 @@ from annotation.services.demonstrations import (
     withdraw_demonstration,
 )
 from annotation.services.drafts import save_draft
-from annotation.services.gold import declare_gold, retire_gold
+from annotation.services.gold import declare_gold, retire_gold, serve_gold
 from annotation.services.guidelines import confirm_guidelines
 from annotation.services.importing import ImportedRound, import_graded_set
 from annotation.services.importing_items import AddedItems, add_items
@@ -198,6 +198,7 @@ __all__ = [
     "save_part",
     "save_question",
     "save_wellbeing_choices",
+    "serve_gold",
     "set_content_warnings",
     "set_daily_minutes",
     "set_wellbeing_policy",

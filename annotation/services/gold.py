@@ -46,10 +46,7 @@ def declare_gold(
         gold, is_new = GoldComparison.objects.get_or_create(comparison=comparison, defaults=values)
         if not is_new and (gold.expected_side, gold.expected_bin) != (expected_side, safety_bin):
             raise JudgementError("expected_side", "this comparison has another answer already")
-        if gold.retired_at is not None:
-            GoldComparison.objects.filter(pk=gold.pk).update(retired_at=None)
-            gold.refresh_from_db()
-    return gold
+        return serve_gold(gold=gold, served_by=declared_by)
 
 
 def retire_gold(*, gold: GoldComparison, retired_by: User) -> GoldComparison:
@@ -60,5 +57,17 @@ def retire_gold(*, gold: GoldComparison, retired_by: User) -> GoldComparison:
     """
     require_role(retired_by, LEADS)
     GoldComparison.objects.filter(pk=gold.pk, retired_at__isnull=True).update(retired_at=Now())
+    gold.refresh_from_db()
+    return gold
+
+
+def serve_gold(*, gold: GoldComparison, served_by: User) -> GoldComparison:
+    """Put a retired gold comparison before annotators again. Idempotent.
+
+    Raises:
+        NotAllowedError: `served_by` is no lead.
+    """
+    require_role(served_by, LEADS)
+    GoldComparison.objects.filter(pk=gold.pk).update(retired_at=None)
     gold.refresh_from_db()
     return gold

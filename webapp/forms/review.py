@@ -19,7 +19,7 @@ _REASONS = {
     Exclusion.Reason.SPAM: "Spam",
     Exclusion.Reason.OTHER: "Another reason",
 }
-_BINS = [
+_SAFE_CHOICES = [
     ("", "Choose …"),
     ("left", "A is safe, B is not"),
     ("right", "B is safe, A is not"),
@@ -102,7 +102,7 @@ class CorrectionForm(_JudgementForm):
     )
     safe = forms.ChoiceField(
         label="Which is safe?",
-        choices=_BINS,
+        choices=_SAFE_CHOICES,
         error_messages={"required": "Say which of the two responses is safe."},
     )
 
@@ -139,13 +139,50 @@ class CorrectionForm(_JudgementForm):
         return {
             "chosen_sample_id": int(value.partition(":")[0]),
             "rating": step.rating.value,
-            "safety_bin": self._bin(step.side),
+            "safety_bin": safety_bin_of(self.cleaned_data.get("safe"), step.side),
         }
 
-    def _bin(self, chosen: Side) -> str | None:
-        if "safe" not in self.cleaned_data:
-            return None
-        sides = _SAFE_SIDES[self.cleaned_data["safe"]]
-        if len(sides) != 1:
-            return "both_safe" if sides else "both_unsafe"
-        return "chosen_safe" if chosen in sides else "other_safe"
+
+class GoldForm(forms.Form):
+    """The known answer to a comparison."""
+
+    expected = forms.ChoiceField(
+        label="The better response",
+        choices=[("", "Choose …"), *((side.value, SIDE_LETTERS[side]) for side in Side)],
+        error_messages={"required": "Say which response everybody should choose."},
+    )
+    safe = forms.ChoiceField(
+        label="Which is safe?",
+        choices=_SAFE_CHOICES,
+        error_messages={"required": "Say which of the two responses is safe."},
+    )
+    note = forms.CharField(
+        label="Why it is the right one",
+        max_length=MAX_NOTE_CHARACTERS,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "dir": "auto"}),
+    )
+
+    def __init__(self, data: Any = None, *, axis: Axis) -> None:  # noqa: ANN401 - a QueryDict or None
+        super().__init__(data, prefix="gold")
+        if axis is not Axis.SAFETY:
+            del self.fields["safe"]
+
+    def answer(self) -> dict[str, Any]:
+        """Return side, bin and note, as the service takes them."""
+        side = Side(self.cleaned_data["expected"])
+        return {
+            "expected_side": side,
+            "expected_bin": safety_bin_of(self.cleaned_data.get("safe"), side) or "",
+            "note": self.cleaned_data["note"],
+        }
+
+
+def safety_bin_of(answer: str | None, chosen: Side) -> str | None:
+    """Return the bin that says which is safe; None where that is not asked."""
+    if answer is None:
+        return None
+    sides = _SAFE_SIDES[answer]
+    if len(sides) != 1:
+        return "both_safe" if sides else "both_unsafe"
+    return "chosen_safe" if chosen in sides else "other_safe"

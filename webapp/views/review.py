@@ -12,6 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotation import services
+from annotation.access import LEADS
 from annotation.errors import AnnotationError, JudgementError
 from annotation.models import Comparison, ReviewItem, Round
 from annotation.review_selectors import (
@@ -30,9 +31,11 @@ from webapp.forms.review import (
     CorrectionForm,
     DecisionForm,
     ExclusionForm,
+    GoldForm,
     UnclearForm,
 )
 from webapp.selectors.dialogues import new_client_key
+from webapp.selectors.gold import gold_of
 from webapp.selectors.review import QueueView, judgement_list, queue_rows
 from webapp.wording import as_sentence
 
@@ -194,8 +197,17 @@ def _page(
         "opened": next(iter(refused)) if refused else words.get("kind", ""),
         "next_address": view.next_address(page.comparison.pk),
         "is_judged": page.comparison.state == Comparison.State.JUDGED,
+        "gold": gold_of(page.comparison.pk),
+        "gold_form": _gold_form(request, page),
     }
     return render(request, "webapp/review/comparison.html", context, status=status)
+
+
+def _gold_form(request: SignedInRequest, page: ComparisonReview) -> GoldForm | None:
+    """Return the form by which a lead makes a judged comparison gold; None for others."""
+    if not page.judgements or not request.user.has_role(LEADS):
+        return None
+    return GoldForm(axis=Axis(page.comparison.round.axis))
 
 
 def _form(
