@@ -125,10 +125,13 @@ def _prompt(row: Row, next_turns: tuple[str, ...]) -> Prompt:
     num_turns = len(dialogue.turns) + len(next_turns)
     if num_turns > MAX_TURNS:
         raise row.error("dialogue", f"{num_turns} turns are more than {MAX_TURNS}")
+    is_safety = row.values.get("is_safety", False)
+    if not isinstance(is_safety, bool):
+        raise row.error("is_safety", f"{str(is_safety)[:40]!r} is neither true nor false")
     return Prompt(
         prompt_id=_prompt_id(row),
         dialogue=dialogue,
-        is_safety=bool(row.values.get("is_safety", False)),
+        is_safety=is_safety,
         next_turns=next_turns,
         risk_category=_word(row, "risk_category"),
         attack_vector=_word(row, "attack_vector"),

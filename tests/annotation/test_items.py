@@ -1,5 +1,7 @@
 """Imported rounds: each item is in one person's hands, and no turn is judged twice or lost."""
 
+import contextlib
+import random
 import threading
 import uuid
 from datetime import timedelta
@@ -415,6 +417,60 @@ def test_only_leads_add_items_to_rounds_that_ask_imported_ones() -> None:
         services.add_items(lead=make_annotator(), round_=round_, items=[])
     with pytest.raises(RoundConfigError, match="are written in it"):
         services.add_items(lead=make_lead(), round_=open_test_round(), items=[])
+
+
+# Counters
+
+
+def step(chance: random.Random, annotators: list[User], round_: Round) -> None:
+    """Do one thing that may happen: begin, draw, judge, edit, pass on, be away for too long."""
+    annotator = chance.choice(annotators)
+    live = Comparison.objects.live().filter(dialogue__annotator=annotator)
+    comparison = live.filter(dialogue__state="open").first()
+    kind = chance.choice(["begin", "begin", "draw", "draw ahead", "judge", "judge", "skip", "away"])
+    if kind == "begin":
+        with contextlib.suppress(NoItemLeftError):
+            start_test_dialogue(annotator, round_)
+    elif kind == "draw":
+        draw_samples(("Same.", "Same.") if chance.random() < 0.2 else ("Yes.", "Why not, then?"))
+    elif kind == "draw ahead":
+        draw_ahead(("Same.", "Same.") if chance.random() < 0.2 else ("Later.", "Before noon."))
+    elif kind == "away":
+        ids = Comparison.objects.filter(dialogue__annotator=annotator).values("pk")
+        past = timezone.now() - timedelta(seconds=1)
+        Comparison.objects.filter(pk__in=ids).update(lease_expires_at=past)
+        services.release_expired_leases()
+    elif comparison is not None and kind == "skip":
+        skip(comparison)
+    elif comparison is not None and comparison.is_shown:
+        with contextlib.suppress(SlotTakenError):
+            services.submit_comparison(
+                annotator=annotator,
+                comparison=comparison,
+                chosen_sample_id=comparison.samples.get(side=chance.choice(list(Side))).pk,
+                rating="better",
+                safety_bin=None,
+                client_key=uuid.uuid4(),
+                active_seconds=1.0,
+                edited_text=chance.choice(["", "", "Better still."]),
+            )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_the_counters_are_exact_and_items_in_one_hand(seed: int) -> None:
+    rows = [prompt_line(n, *(f"turn {t} of {n}" for t in range(1 + n % 3))) for n in range(8)]
+    round_ = open_imported_round(*rows)
+    chance, annotators = random.Random(seed), [make_annotator() for _ in range(3)]
+    for _ in range(60):
+        step(chance, annotators, round_)
+        assert counter_drift(round_) == {}
+        given = round_.items.filter(state="given").values_list("pk", flat=True)
+        held = Comparison.objects.holding().values_list("dialogue__item", flat=True)
+        assert sorted(held) == sorted(given)
+    round_.refresh_from_db()
+    assert sum(round_.items.values_list("num_judged", flat=True)) == round_.num_judged > 0
+    asked = Judgement.objects.values_list("comparison__dialogue__item", "comparison__prompt_text")
+    assert len(asked) == len(set(asked)) == round_.num_judged
 
 
 # Races

@@ -97,6 +97,7 @@ BAD_PROMPTS: list[tuple[Any, str]] = [
         "dialogue: .* half of a character",
     ),
     (PROMPT | {"risk_category": 3}, "risk_category: .* '3' is not text"),
+    (PROMPT | {"is_safety": "no"}, "is_safety: .* 'no' is neither true nor false"),
     (PAIR, "responses: .* is not one of"),
 ]
 

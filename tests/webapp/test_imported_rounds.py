@@ -168,6 +168,24 @@ def test_a_large_file_is_added_by_command_all_or_nothing(tmp_path: Path) -> None
     assert round_.items.count() == 1201
 
 
+class Terminal(StringIO):
+    """Somebody looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_bar_shows_how_far_the_file_is_read(tmp_path: Path) -> None:
+    round_ = open_imported_round(TWO_TURNS, lead=make_lead())
+    path = tmp_path / "more.jsonl"
+    path.write_bytes(lines_of([prompt_line(number) for number in range(700)]))
+    output = Terminal()
+    call_command("add_items", round_.name, path, stdout=output)
+    bars = output.getvalue().split("\r")
+    assert len(bars) == 3  # two lots, each after a return of the carriage
+    assert bars[2].startswith("[" + "#" * 30 + "] 100%  700 lines\n")
+
+
 def test_the_command_names_what_it_does_not_find(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--by: there is no such lead"):
         call_command("add_items", "x", "y")

@@ -7,6 +7,7 @@ from pytest_django import Settings
 
 from annotation.models import Comparison, Round
 from annotation.scale import Side
+from annotation.services.texts import problem_of
 from registry.models import PolicyVersion
 from registry.services import publish_artifact, register_policy
 from tests.factories import (
@@ -40,7 +41,7 @@ def open_round(policies: list[PolicyVersion]) -> Round:
 def clean_side(comparison: Comparison) -> Side:
     """Return a side without marks of the chat format, which policies without training may say."""
     samples = comparison.samples.order_by("side")
-    return next(Side(sample.side) for sample in samples if "INST" not in sample.text)
+    return next(Side(sample.side) for sample in samples if not problem_of(sample.text, "it"))
 
 
 @pytest.mark.django_db

@@ -1,7 +1,6 @@
 """`add_items ROUND FILE`: a round that asks imported items is given more of them, of any number."""
 
 import gzip
-import sys
 from argparse import ArgumentParser
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,12 +65,12 @@ class Command(BaseCommand):
 
     def _show(self, number: int, share: float) -> None:
         """Draw the bar anew; only where somebody looks at it."""
-        if self.stderr.isatty():
+        if self.stdout.isatty():
             full = round(min(share, 1.0) * _WIDTH)
             bar = "#" * full + "." * (_WIDTH - full)
             end = "\n" if share >= 1.0 else ""
-            self.stderr.write(f"\r[{bar}] {share:4.0%}  {number:,} lines{end}", ending="")
-            sys.stderr.flush()
+            self.stdout.write(f"\r[{bar}] {share:4.0%}  {number:,} lines{end}", ending="")
+            self.stdout.flush()
 
 
 def _lead(username: str | None) -> User:
