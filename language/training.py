@@ -35,16 +35,34 @@ from language.optimizers import create_optimizer, create_schedule
 from language.packing import split_by_tokens
 from language.runs import RunContext, RunStopped
 from language.sharding import Weights, compute_with
-from records.configs import PretrainConfig, RewardModelConfig, SFTConfig
+from records.configs import OptimizerConfig
 from records.rundirs import RunDirectory
 
 RECENT_STEPS = 20
 """The loss a run reports at its end is the mean of so many last steps."""
 
-TrainerConfig = PretrainConfig | SFTConfig | RewardModelConfig
+
+class LoopConfig(Protocol):
+    """What the loop reads of a run's config; `records.configs` says what each field means."""
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """Optimizer, schedule and clipping."""
+
+    @property
+    def tokens_per_microbatch(self) -> int:
+        """Tokens in one forward pass."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between two checkpoints."""
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two rows of metrics."""
 
 
-class Sized(Protocol):
+class Measured(Protocol):
     """A row or a pair."""
 
     @property
@@ -52,7 +70,7 @@ class Sized(Protocol):
         """Tokens that are computed for it."""
 
 
-Item = TypeVar("Item", bound=Sized)
+Item = TypeVar("Item", bound=Measured)
 Item_contra = TypeVar("Item_contra", contravariant=True)
 Model_contra = TypeVar("Model_contra", bound=PreTrainedModel, contravariant=True)
 
@@ -96,7 +114,7 @@ def train_in_steps(
     steps: Sequence[Sequence[int]],
     objective: Objective[Any, Item],
     *,
-    config: TrainerConfig,
+    config: LoopConfig,
     run_directory: RunDirectory,
     context: RunContext,
     steps_before: int = 0,
@@ -156,7 +174,7 @@ def _take_step_(
     items: Sequence[Item],
     objective: Objective[Any, Item],
     *,
-    config: TrainerConfig,
+    config: LoopConfig,
     step: int,
 ) -> dict[str, float | int]:
     """Make one update on `items`, the longest first, and return the step's metrics."""

@@ -100,6 +100,21 @@ def test_a_process_killed_under_torchrun_is_resumed_and_its_metrics_equal_an_uni
     assert stored_metrics(run) == uninterrupted_metrics()
 
 
+def test_a_run_of_two_processes_of_which_one_is_killed_is_resumed() -> None:
+    run = training_run(num_steps=NUM_STEPS, num_processes=2)
+    thread = in_background(lambda: execute_run(run.pk))
+    wait_until(lambda: process_past_step(run.directory, 15))
+    os.kill(max(training_processes(run.directory.root)), signal.SIGKILL)
+    thread.join()
+
+    run = refreshed(run)
+    assert (run.state, run.attempts) == (Run.State.FINISHED, 1), run.error_traceback
+    log = (run.directory.root / "log.txt").read_text()
+    assert "as another one is gone" in log
+    steps = [(row["step"], row["pairs"]) for row in stored_metrics(run)]
+    assert steps == [(step, 1) for step in range(1, NUM_STEPS + 1)]
+
+
 def test_a_process_killed_at_its_last_attempt_fails_the_run() -> None:
     run = training_run(num_steps=3000)
     Run.objects.filter(pk=run.pk).update(max_attempts=1)
