@@ -15,13 +15,31 @@ from playwright.sync_api import Playwright, expect
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
-from annotation.models import Comparison, Dialogue, Draft, Judgement, Retraction, Sample, User
+from annotation.models import (
+    Comparison,
+    Dialogue,
+    Draft,
+    Judgement,
+    Retraction,
+    Round,
+    Sample,
+    User,
+)
+from annotation.services import NewVariant, open_round
+from language.models import save_model
 from records.preferences import Axis
 from registry.models import PolicyVersion
 from registry.services import publish_artifact, register_policy
 from tests.browser.recordings import Recording, folder_for
-from tests.factories import PASSWORD, draw_samples, make_user, open_test_round
-from tests.models import write_tiny_policy
+from tests.factories import (
+    PASSWORD,
+    draw_samples,
+    make_guidelines,
+    make_lead,
+    make_user,
+    open_test_round,
+)
+from tests.models import tiny_policy, tiny_tokenizer
 from workers.sampling import sample_waiting_comparisons
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,19 +69,30 @@ def ana(transactional_db: None) -> User:
 
 
 @pytest.fixture
-def tiny_policies(
+def sampled_round(
     transactional_db: None, settings: Settings, settings_of_browser_tests: None, tmp_path: Path
-) -> list[PolicyVersion]:
+) -> Round:
+    """A round that two tiny policies answer, in a few tokens and with room for three turns."""
     settings.SAMPLING_THREADS = 1
-    return [
-        register_policy(
-            name=f"tiny {seed}",
-            artifact=publish_artifact(
-                path=write_tiny_policy(tmp_path / str(seed), seed=seed), kind="policy"
-            ),
-        )
-        for seed in (1, 2)
-    ]
+    lead = make_lead()
+    return open_round(
+        name="Week 14",
+        axis=Axis.HELPFULNESS,
+        guidelines=make_guidelines(lead=lead),
+        variants=[
+            NewVariant(registered(tmp_path / str(seed), seed), max_new_tokens=16) for seed in (1, 2)
+        ],
+        target_comparisons=100,
+        max_turns=3,
+        opened_by=lead,
+    )
+
+
+def registered(folder: Path, seed: int) -> PolicyVersion:
+    # What a random model says takes several tokens a letter once it is history.
+    save_model(tiny_policy(seed, max_positions=2048), tiny_tokenizer(), folder)
+    artifact = publish_artifact(path=folder, kind="policy")
+    return register_policy(name=f"tiny {seed}", artifact=artifact)
 
 
 def sign_in_by_keys(recording: Recording) -> None:
@@ -97,9 +126,8 @@ def draw_written(recording: Recording, safe: str, unsafe: str) -> tuple[str, str
 
 
 def test_a_helpfulness_dialogue_of_three_turns(
-    recording: Recording, ana: User, tiny_policies: list[PolicyVersion], sampler_is_alive: None
+    recording: Recording, ana: User, sampled_round: Round, sampler_is_alive: None
 ) -> None:
-    open_test_round("Week 14", policies=tiny_policies, max_turns=3)
     recording.open()
     recording.picture("sign-in")
     sign_in_by_keys(recording)
