@@ -1,4 +1,8 @@
-"""Snapshots: frozen sets of preferences as Parquet, split by dialogue, named by their content."""
+"""Snapshots: frozen sets of preferences as Parquet, split by dialogue, named by their content.
+
+pyarrow, forty megabytes of it, is loaded where rows are read or written: web processes only read
+manifests.
+"""
 
 import hashlib
 import json
@@ -8,9 +12,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from records.digests import digest_bytes, digest_file
 from records.errors import RecordError
@@ -37,9 +38,6 @@ _COLUMNS = (
     "annotator",
     "created_at",
     "split",
-)
-_SCHEMA = pa.schema(
-    [(name, pa.bool_() if name == "is_safety_prompt" else pa.string()) for name in _COLUMNS]
 )
 
 
@@ -80,15 +78,20 @@ def write_snapshot(
     Raises:
         RecordError: `test_share` is outside [0, 1), or there are no preferences.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if not 0.0 <= test_share < 1.0:
         raise RecordError("test_share", f"{test_share} is outside [0, 1)")
+    types = {"is_safety_prompt": pa.bool_()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
     counts: Counter[str] = Counter()
     with folder_written_atomically(folder) as temporary:
         path = temporary / "preferences.parquet"
-        with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             rows = iter(_row(item, test_share, splits) for item in preferences)
             while group := list(islice(rows, _ROWS_PER_GROUP)):
-                writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
                 counts.update(row["split"] for row in group)
                 counts.update(f"axis:{row['axis']}" for row in group)
         num_rows = counts["train"] + counts["test"]
@@ -122,6 +125,8 @@ def read_manifest(folder: Path) -> SnapshotManifest:
 
 def read_snapshot(folder: Path, *, split: str | None = None) -> Iterator[Preference]:
     """Yield the preferences of one split (`train` or `test`), or of both, in stored order."""
+    import pyarrow.parquet as pq
+
     read_manifest(folder)
     with pq.ParquetFile(folder / "preferences.parquet") as file:
         for batch in file.iter_batches(batch_size=_ROWS_PER_GROUP):
@@ -133,6 +138,8 @@ def read_snapshot(folder: Path, *, split: str | None = None) -> Iterator[Prefere
 
 def preference_ids_of(folder: Path, *, annotator: str) -> set[str]:
     """Return the ids of all preferences in a snapshot that one pseudonym stands at."""
+    import pyarrow.parquet as pq
+
     read_manifest(folder)
     table = pq.read_table(
         folder / "preferences.parquet",

@@ -28,3 +28,16 @@ def test_the_training_packages_run_without_django() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_web_process_loads_no_torch_and_no_pyarrow() -> None:
+    script = (
+        "import sys\n"
+        "import webapp.wsgi\n"
+        "from django.urls import get_resolver\n"
+        "assert get_resolver().url_patterns\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "assert not loaded & {'torch', 'transformers', 'pyarrow', 'scipy', 'pandas'}, loaded\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
