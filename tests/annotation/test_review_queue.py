@@ -10,7 +10,14 @@ from pytest_django import DjangoAssertNumQueries
 
 from annotation import services
 from annotation.models import Comparison, ReviewItem
-from annotation.review_selectors import Place, QueueFilter, next_item, queue_page, review_of
+from annotation.review_selectors import (
+    Place,
+    QueueFilter,
+    get_comparison_to_review,
+    next_item,
+    queue_page,
+    review_of,
+)
 from annotation.scale import Side
 from annotation.services import Contradiction, Overlap
 from records.preferences import Axis, Rating
@@ -191,7 +198,7 @@ def test_the_page_of_a_comparison_costs_the_same_whatever_was_decided(
         services.accept_comparison(
             reviewer=make_reviewer(), comparison=judgement.comparison, client_key=uuid.uuid4()
         )
-    comparison = Comparison.objects.select_related("round__guidelines").get()
+    comparison = get_comparison_to_review(make_reviewer(), judgement.comparison_id)
     with django_assert_max_num_queries(6):
         page = review_of(comparison)
     assert len(page.decisions) == 4
