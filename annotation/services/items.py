@@ -128,13 +128,12 @@ def pass_on_item(dialogue: Dialogue, *, was_held: bool) -> None:
         offer_again([dialogue.item_id])
 
 
-def fail_item(dialogue: Dialogue) -> None:
+def fail_item(dialogue: Dialogue, *, was_held: bool) -> None:
     """End a dialogue for whose prompt no pair came about, and set its item aside."""
     end_dialogue(dialogue)
-    item = _item_of(dialogue, locks=True)
-    if item.state == ImportedItem.State.GIVEN:
-        item.state = ImportedItem.State.FAILED
-        item.save(update_fields=["state"])
+    if was_held:  # else it lapsed, and may be in other hands
+        held = ImportedItem.objects.filter(dialogues=dialogue)
+        held.update(state=ImportedItem.State.FAILED)
 
 
 def end_dialogue(dialogue: Dialogue, *, is_passed_on: bool = False) -> None:

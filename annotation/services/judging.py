@@ -196,6 +196,10 @@ def finish_dialogue(*, annotator: User, dialogue: Dialogue, reason: str = "") ->
     if dialogue.annotator_id != annotator.pk:
         raise NotFoundError("dialogue", dialogue.pk)
     with transaction.atomic():
+        if dialogue.is_imported:
+            # A sampler that sets an item aside locks the comparison before the dialogue.
+            own = Comparison.objects.live().filter(dialogue=dialogue)
+            list(own.select_for_update(no_key=True).values_list("pk"))
         dialogues = Dialogue.objects.select_related("round")
         locked = dialogues.select_for_update(of=("self",), no_key=True).get(pk=dialogue.pk)
         if not locked.is_open:

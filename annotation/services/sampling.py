@@ -225,7 +225,7 @@ def _give_up(comparison: Comparison, reason: SamplingEvent.Reason) -> None:
     fields = ("state", "is_ahead", "discard_reason", "sampling_expires_at", "holds_slot", "error")
     comparison.save(update_fields=fields)
     if comparison.state == Comparison.State.FAILED and comparison.dialogue.item_id is not None:
-        fail_item(comparison.dialogue)
+        fail_item(comparison.dialogue, was_held=had_slot)
     if had_slot:
         give_back_slot(comparison.round_id)
 

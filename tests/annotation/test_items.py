@@ -295,6 +295,19 @@ def test_an_item_without_a_usable_pair_is_set_aside() -> None:
     assert counter_drift(round_) == {}
 
 
+def test_a_late_failure_does_not_set_aside_what_others_were_given() -> None:
+    round_ = open_imported_round(*TWO_TURNS[:1])
+    lost = comparison_of(start_test_dialogue(make_annotator(), round_))
+    lapse(lost)
+    # As if its sampler had held it at the moment at which somebody else was given the item.
+    claim_item(make_annotator(), round_)
+    for _ in range(3):
+        draw_samples(("Same.", "Same."))
+    lost.refresh_from_db()
+    assert lost.state == "failed"
+    assert states(round_) == {"a": "given"}
+
+
 def test_nobody_writes_in_an_imported_dialogue() -> None:
     round_ = open_imported_round(prompt_line("a"))
     annotator = make_annotator()
