@@ -1,15 +1,15 @@
 """Query sets compiled and planned once: what every step of an annotator asks is not built anew.
 
 Building the SQL of a query set with several joins takes Django ten times what PostgreSQL takes to
-answer it. A `Prepared` keeps the compiled query of each thread and only exchanges its values, so
-the query stays written as a query set and its rows are the usual model instances.
+answer it. A `Prepared` keeps the compiled query with each connection and only exchanges its values,
+so the query stays written as a query set and its rows are the usual model instances.
 """
 
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 from psycopg2.extensions import AsIs
@@ -25,14 +25,25 @@ A parameter that changes from one to the other is a value; one that stays belong
 """
 
 
+@dataclass
+class _Compiled:
+    """A query set compiled for one connection, which one thread uses at a time."""
+
+    queryset: Any
+    text: str
+    """What the server prepares."""
+    values: list[int] = field(default_factory=list)
+    """Those of the next run."""
+
+
 class Prepared(Generic[M]):
     """A query set of model instances whose only changing values are whole numbers.
 
     Args:
         name: What the server calls the statement; no other one may be called so.
-        build: Makes the query set from the values, given by name. It is called for each thread
-            once, so it may not look at anything else that changes; slices, `prefetch_related` and
-            `values` are not kept.
+        build: Makes the query set from the values, given by name. It is called for each
+            connection once, so it may not look at anything else that changes; slices,
+            `prefetch_related` and `values` are not kept.
         values: The names of the values.
     """
 
@@ -40,7 +51,6 @@ class Prepared(Generic[M]):
         self._name = f"concord_{name}"
         self._build = build
         self._names = values
-        self._local = threading.local()
 
     def first(self, **values: int) -> M | None:
         """Return the first row; None if there is none."""
@@ -53,15 +63,21 @@ class Prepared(Generic[M]):
         Raises:
             KeyError: A value is missing.
         """
-        if not hasattr(self._local, "queryset"):
-            self._compile()
-        self._local.values = [values[name] for name in self._names]
-        prepare(self._name, self._local.text)
-        return list(ModelIterable(self._local.queryset))
+        compiled = self._kept()
+        compiled.values = [values[name] for name in self._names]
+        prepare(self._name, compiled.text)
+        return list(ModelIterable(compiled.queryset))
 
-    def _compile(self) -> None:
-        """Compile for this thread: a compiler has one connection, and a connection one thread."""
-        local = self._local
+    def _kept(self) -> _Compiled:
+        """Return what is compiled for the connection in use: it lies with it, and goes with it."""
+        kept: dict[str, _Compiled] = vars(connections[DEFAULT_DB_ALIAS]).setdefault(
+            "concord_prepared", {}
+        )
+        if self._name not in kept:
+            kept[self._name] = self._compile()
+        return kept[self._name]
+
+    def _compile(self) -> _Compiled:
         (_, _, _, other), (queryset, compiler, sql, parameters) = map(self._compiled, _STAND_INS)
         # What belongs to the query is written out: only so are partial indexes found to apply.
         written = [
@@ -69,10 +85,10 @@ class Prepared(Generic[M]):
             for parameter, same in zip(parameters, other, strict=True)
         ]
         with connection.cursor() as cursor:
-            local.text = cursor.mogrify(sql, written).decode()
-        compiler.as_sql = lambda *_, **__: execute_sql(self._name, local.values)
+            compiled = _Compiled(queryset, cursor.mogrify(sql, written).decode())
+        compiler.as_sql = lambda *_, **__: execute_sql(self._name, compiled.values)
         queryset.query.get_compiler = lambda *_, **__: compiler
-        local.queryset = queryset
+        return compiled
 
     def _compiled(self, first: int) -> tuple[Any, Any, str, tuple[Any, ...]]:
         queryset = self._build(**{name: first + i for i, name in enumerate(self._names)})

@@ -45,7 +45,7 @@ class Statement:
 
 
 def prepare(name: str, text: str) -> None:
-    """Have this thread's connection prepare `text`, whose values are $1, $2, ..., if it has not."""
+    """Have the connection in use prepare `text`, whose values are $1, $2, ..., if it has not."""
     with connection.cursor() as cursor:
         known = _known.setdefault(connection.connection, set())
         if name not in known:

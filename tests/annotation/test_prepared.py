@@ -1,5 +1,6 @@
 """Prepared query sets: the rows of the query set they were made from, whatever the values."""
 
+import asyncio
 import threading
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_missing_value_is_named() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_threads_do_not_share_a_compiled_query() -> None:
+def test_connections_do_not_share_a_compiled_query(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (make_judgement().comparison for _ in range(2))
     prepared = Prepared("test", build, "annotator", "turn")
     assert prepared.first(annotator=first.dialogue.annotator_id, turn=0) == first
@@ -55,4 +56,13 @@ def test_threads_do_not_share_a_compiled_query() -> None:
     thread.start()
     thread.join()
     assert found == [second]
+    # A thread has a second connection while an event loop runs in it.
+    connection.close()
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+    async def ask_in_a_loop() -> None:
+        ask()
+
+    asyncio.run(ask_in_a_loop())
+    assert found == [second, second]
     assert prepared.first(annotator=first.dialogue.annotator_id, turn=0) == first
