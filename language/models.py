@@ -10,6 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.utils.logging import disable_progress_bar
 
 from language.devices import resolve_device, resolve_dtype
+from language.precision import cast_parameters_
 from language.tokenizers import bos_id_of, eos_id_of
 from records.configs import ModelShape
 from records.files import folder_written_atomically
@@ -92,7 +93,8 @@ def load_llama(
         with torch.device("meta"):
             empty = kind(config)
         empty.train(mode=False)
-        return nn.Module.to(empty, dtype=dtype)
+        cast_parameters_(empty, dtype)
+        return empty
     loaded: Any = kind.from_pretrained(
         str(path_or_name),
         dtype=dtype,

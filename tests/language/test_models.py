@@ -132,7 +132,12 @@ def test_on_the_meta_device_a_model_has_its_shape_and_no_weights(tmp_path: Path)
     assert all(parameter.is_meta for parameter in empty.parameters())
     shapes = {name: tensor.shape for name, tensor in whole.state_dict().items()}
     assert {name: tensor.shape for name, tensor in empty.state_dict().items()} == shapes
-    assert load_policy(folder, dtype=torch.bfloat16, device="meta").dtype is torch.bfloat16
+    empty, whole = (
+        load_policy(folder, dtype=torch.bfloat16, device=device) for device in ("meta", "cpu")
+    )
+    types = [tensor.dtype for tensor in (*whole.parameters(), *whole.buffers())]
+    assert set(types) == {torch.bfloat16, torch.float32}  # rotary frequencies stay in float32
+    assert [tensor.dtype for tensor in (*empty.parameters(), *empty.buffers())] == types
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

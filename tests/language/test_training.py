@@ -36,7 +36,13 @@ from rewardmodels.data import encode_pairs
 from rewardmodels.scoring import score_rows
 from tests.language.several import COMMANDS, Interrupted
 from tests.models import tiny_tokenizer, write_tiny_policy
-from tests.policies.toys import create_run, demonstrations, metrics_of, weights_of
+from tests.policies.toys import (
+    create_run,
+    demonstrations,
+    metrics_of,
+    weights_of,
+    write_reward_model,
+)
 from tests.rewardmodels.toys import preference, write_toy_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,8 +105,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for i in range(123)
     ]
     write_demonstrations(folder / "demonstrations.jsonl", demonstrations())
+    policy = write_tiny_policy(folder / "policy")
     return {
-        "policy": write_tiny_policy(folder / "policy"),
+        "policy": policy,
+        "previous": write_reward_model(folder / "previous", policy, seed=9),
         "demonstrations": folder / "demonstrations.jsonl",
         "snapshot": write_toy_snapshot(
             folder / "snapshot", preferences, test_ids=[f"d{i}" for i in range(82, 123)]
@@ -110,7 +118,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def make(root: Path, kind: RunKind, config: RunConfig, inputs: dict[str, Path]) -> RunDirectory:
     roles = {
-        RunKind.REWARD_MODEL: ("policy", "snapshot"),
+        RunKind.REWARD_MODEL: ("policy", "snapshot", "previous"),
         RunKind.SFT: ("policy", "demonstrations"),
         RunKind.PRETRAIN: ("demonstrations",),
     }[kind]
@@ -204,7 +212,8 @@ def test_two_processes_learn_what_one_does(folders: Folders, name: str) -> None:
 def test_two_processes_report_what_one_does(folders: Folders) -> None:
     found, expected = summary_of(folders.two["uneven"]), summary_of(folders.one["uneven"])
     assert found["num_test"] == 41
-    for name in ("accuracy", "accuracy_by_safety_bin", "num_parameters", "num_train", "skipped"):
+    assert found["previous_accuracy"]["overall"]["n"] == 41
+    for name in ("accuracy", "accuracy_by_safety_bin", "previous_accuracy", "num_parameters"):
         assert found[name] == expected[name], name
 
 
