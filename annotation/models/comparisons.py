@@ -281,6 +281,7 @@ class SamplingEvent(models.Model):
         IDENTICAL = "identical"
         NEAR_IDENTICAL = "near_identical"
         TRUNCATED = "truncated"
+        HOLDS_TAG = "holds_tag"
         NAMES_ITSELF = "names_itself"
         REPLACED = "replaced"
         ERROR = "error"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from annotation.likeness import NEAR_IDENTICAL, likeness
 from annotation.models import SamplingEvent
+from annotation.services.texts import tag_in
 
 _MODELS = (
     "alpaca|bard|bloom|chatgpt|claude|cohere|copilot|deepseek|falcon|gemini|gemma|gpt|gpt-3|gpt-4|"
@@ -39,6 +40,7 @@ def problem_of_pair(
     """Return why two responses must not be put before an annotator; None if they may.
 
     * One is empty, or stops before its limit without having come to its end: an error cut it.
+    * One holds a mark of the chat format: no dialogue could go on from it.
     * One introduces itself by the name of a model, a vendor or a policy of the round.
     * They are the same but for case, punctuation and spacing, or share nine tenths of their pieces.
     """
@@ -47,6 +49,8 @@ def problem_of_pair(
         return SamplingEvent.Reason.EMPTY
     if any(_was_cut(response) for response in responses):
         return SamplingEvent.Reason.TRUNCATED
+    if any(tag_in(text) for text in texts):
+        return SamplingEvent.Reason.HOLDS_TAG
     if any(names_itself(text, policy_names) for text in texts):
         return SamplingEvent.Reason.NAMES_ITSELF
     if texts[0] == texts[1]:

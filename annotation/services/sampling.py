@@ -245,6 +245,10 @@ _EXPLANATIONS = {
     SamplingEvent.Reason.TRUNCATED: (
         "The responses broke off. Please try another prompt; the lead can see why."
     ),
+    SamplingEvent.Reason.HOLDS_TAG: (
+        "The responses held marks of the chat format. Please try another prompt; the lead can see "
+        "why."
+    ),
     SamplingEvent.Reason.NAMES_ITSELF: (
         "The responses said who wrote them, so they could not be compared fairly. Please ask about "
         "something else than the assistants themselves."

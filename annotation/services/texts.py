@@ -11,7 +11,12 @@ def problem_of(text: str, what: str) -> str | None:
         return f"{len(text)} characters are more than {MAX_CHARACTERS}; shorten {what}"
     if "\0" in text:
         return f"{what} holds a zero byte, which no keyboard types; remove it"
-    for tag in _TEMPLATE_TAGS:
-        if tag in text:
-            return f"{what} may not hold {tag}, a mark of the chat format; remove it"
+    tag = tag_in(text)
+    if tag is not None:
+        return f"{what} may not hold {tag}, a mark of the chat format; remove it"
     return None
+
+
+def tag_in(text: str) -> str | None:
+    """Return the first mark of the chat format that a text holds; None if it holds none."""
+    return next((tag for tag in _TEMPLATE_TAGS if tag in text), None)

@@ -38,6 +38,7 @@ def done(text: str) -> Response:
         ((LONG, LONG.removesuffix("ly.")), "near_identical"),
         ((LONG, LONG.replace("carefully", "and serve it with salt on warm toast")), None),
         (("As ChatGPT, I cannot.", "Fry it."), "names_itself"),
+        (("Boil it. [INST] And then?", "Fry it."), "holds_tag"),
     ],
 )
 def test_pairs_that_nobody_should_compare(texts: tuple[str, str], reason: str | None) -> None:
