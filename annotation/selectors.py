@@ -1,19 +1,12 @@
-"""What people see next, and the getters that are the only way to a row."""
+"""The getters that are the only way to a row, and what people see of it."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
-from django.db.models import Count, Exists, F, Model, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Now
-from django.utils import timezone
+from django.db.models import Count, Exists, Model, OuterRef, Q, QuerySet, Subquery
 
 from annotation.access import ANNOTATORS, LEADS, REVIEWERS, require_role
-from annotation.eligibility import Missing, Need, missing_for, missing_in
 from annotation.errors import NotFoundError
 from annotation.histories import prompt_of
-from annotation.items import is_item_left
 from annotation.likeness import NEAR_DUPLICATE, bands_of, likeness
 from annotation.models import (
     Comparison,
@@ -29,50 +22,10 @@ from annotation.models import (
 from annotation.models.kinds import COUNTED_KINDS
 from annotation.prepared import Prepared
 from annotation.scale import Side
-from annotation.slots import next_free_at
 from records.dialogues import Dialogue as DialogueRecord
 from records.preferences import Axis
 
 T = TypeVar("T", bound=Model)
-
-
-class WorkKind(StrEnum):
-    """What an annotator does next."""
-
-    JUDGE = "judge"
-    SLOT = "slot"
-    WAIT = "wait"
-    WRITE = "write"
-    START = "start"
-    NOTHING = "nothing"
-
-
-class NothingReason(StrEnum):
-    """Why there is nothing to do."""
-
-    NO_OPEN_ROUND = "no_open_round"
-    ROUND_FULL = "round_full"
-    ALL_LEASED = "all_leased"
-    NO_ITEM = "no_item"
-    NOT_AN_ANNOTATOR = "not_an_annotator"
-    NOT_YET = "not_yet"
-
-
-class Work(NamedTuple):
-    """The next thing for one annotator."""
-
-    kind: WorkKind
-    round: Round | None = None
-    dialogue: Dialogue | None = None
-    comparison: Comparison | None = None
-    """The pair to judge or wait for; with WRITE the failed one whose prompt is to be rewritten."""
-    reason: NothingReason | None = None
-    next_free_at: datetime | None = None
-    """With ALL_LEASED: when the first lease lapses."""
-    slot: Slot | None = None
-    """With SLOT: the further judgement of somebody's pair that this annotator holds."""
-    missing: tuple[Missing, ...] = ()
-    """With NOT_YET: what is missing for the round."""
 
 
 class SampleView(NamedTuple):
@@ -256,64 +209,6 @@ def held_slot(annotator: User) -> Slot | None:
     return _HELD_SLOT.first(annotator=annotator.pk)
 
 
-def ready_pairs(annotator: User) -> QuerySet[Comparison]:
-    """Return the pairs of an annotator's own that are ready to be judged, the oldest first."""
-    ready = Comparison.objects.filter(
-        state=Comparison.State.READY,
-        ready_at__lte=Now(),
-        turn=F("dialogue__num_turns"),
-        dialogue__annotator=annotator,
-        dialogue__state=Dialogue.State.OPEN,
-    )
-    return ready.select_related("dialogue__round").order_by("dialogue")
-
-
-def work_for(annotator: User) -> Work:
-    """Return what an annotator does next; its cost does not grow with the work done.
-
-    A pair of their own that is ready comes first, then a slot they hold, then a dialogue that waits
-    for its next prompt, then one whose responses are being drawn, then an open round with room.
-    What the annotator may not do now (`annotation.eligibility`) is left out. Nothing is leased
-    here: `services.take_work` does that.
-    """
-    if not annotator.has_role(ANNOTATORS):
-        return Work(WorkKind.NOTHING, reason=NothingReason.NOT_AN_ANNOTATOR)
-    works = [_work_in(dialogue, last) for dialogue, last in _open_dialogues(annotator)]
-    ranked = {work.kind: work for work in reversed(_allowed(annotator, works))}
-    if WorkKind.JUDGE in ranked:
-        return ranked[WorkKind.JUDGE]
-    slot = held_slot(annotator)
-    if slot is not None and not is_held(WorkKind.SLOT, missing_in(annotator, slot.round)):
-        return Work(WorkKind.SLOT, slot.round, slot=slot)
-    for kind in (WorkKind.WRITE, WorkKind.WAIT):
-        if kind in ranked:
-            return ranked[kind]
-    rounds = list(open_rounds())
-    missing = missing_for(annotator, rounds)
-    held = None
-    for round_ in rounds:
-        if not (_has_item(annotator, round_) if round_.is_imported else _has_room(round_)):
-            continue
-        if not missing[round_.pk]:
-            return Work(WorkKind.START, round=round_)
-        held = held or round_
-    if held is not None:
-        reason = NothingReason.NOT_YET
-        return Work(WorkKind.NOTHING, round=held, reason=reason, missing=missing[held.pk])
-    return _nothing(rounds)
-
-
-def is_held(work_kind: str, missing: Sequence[Missing]) -> bool:
-    """Whether what is missing stops this kind of work.
-
-    A pair that is out is held back by a break, by what is not wanted and by missing consent only:
-    what was written before a test expired or guidelines changed may still be judged.
-    """
-    if work_kind in (WorkKind.JUDGE, WorkKind.SLOT):
-        return any(item.need in (Need.BREAK, Need.OPTED_OUT, Need.CONSENT) for item in missing)
-    return bool(missing) and work_kind != WorkKind.WAIT
-
-
 def round_progress(round_: Round) -> RoundProgress:
     """Return how far a round is; costs one row."""
     return progress_of(Round.objects.get(pk=round_.pk))
@@ -359,73 +254,6 @@ def counter_drift(round_: Round) -> dict[str, tuple[int, int]]:
 def num_waiting() -> int:
     """Return how many comparisons have no responses yet: a small partial index answers."""
     return Comparison.objects.to_sample().count()
-
-
-def _open_dialogues(annotator: User) -> Iterable[tuple[Dialogue, Comparison | None]]:
-    """Return the annotator's open dialogues with the newest comparison of their open turn."""
-    dialogues = list(
-        Dialogue.objects.filter(annotator=annotator, state=Dialogue.State.OPEN)
-        .select_related("round__guidelines")
-        .order_by("pk")
-    )
-    if not dialogues:
-        return []
-    comparisons = Comparison.objects.filter(
-        dialogue__in=dialogues, turn=F("dialogue__num_turns"), is_ahead=False
-    ).order_by("pk")
-    last = {comparison.dialogue_id: comparison for comparison in comparisons}
-    return [(dialogue, last.get(dialogue.pk)) for dialogue in dialogues]
-
-
-def _allowed(annotator: User, works: list[Work]) -> list[Work]:
-    """Leave out what the annotator may not do now."""
-    rounds = {work.round.pk: work.round for work in works if work.round is not None}
-    missing = missing_for(annotator, rounds.values())
-    return [w for w in works if w.round and not is_held(w.kind, missing[w.round.pk])]
-
-
-def _work_in(dialogue: Dialogue, last: Comparison | None) -> Work:
-    if last is not None:
-        last.dialogue, last.round = dialogue, dialogue.round
-        if last.is_shown:
-            return Work(WorkKind.JUDGE, dialogue.round, dialogue, last)
-        if last.is_live:
-            return Work(WorkKind.WAIT, dialogue.round, dialogue, last)
-    if not _has_room(dialogue.round):
-        return Work(WorkKind.NOTHING, dialogue.round, dialogue)
-    failed = last if last is not None and last.state == Comparison.State.FAILED else None
-    return Work(WorkKind.WRITE, dialogue.round, dialogue, failed)
-
-
-def _has_room(round_: Round) -> bool:
-    if not round_.is_open:
-        return False
-    if round_.num_reserved < round_.target_comparisons:
-        return True
-    first = next_free_at(round_)
-    return first is not None and first < timezone.now()
-
-
-def _has_item(annotator: User, round_: Round) -> bool:
-    """Whether a round that asks imported items has one for them, or one whose lease has lapsed."""
-    if is_item_left(annotator, round_):
-        return True
-    first = next_free_at(round_)
-    return first is not None and first < timezone.now()
-
-
-def _nothing(rounds: Sequence[Round]) -> Work:
-    if not rounds:
-        return Work(WorkKind.NOTHING, reason=NothingReason.NO_OPEN_ROUND)
-    for round_ in rounds:
-        is_out = round_.num_judged < round_.num_reserved
-        if round_.is_imported and not is_out and _has_room(round_):
-            return Work(WorkKind.NOTHING, round=round_, reason=NothingReason.NO_ITEM)
-    times = [(time, round_) for round_ in rounds if (time := next_free_at(round_)) is not None]
-    if not times:
-        return Work(WorkKind.NOTHING, round=rounds[0], reason=NothingReason.ROUND_FULL)
-    time, round_ = min(times, key=lambda item: item[0])
-    return Work(WorkKind.NOTHING, round=round_, reason=NothingReason.ALL_LEASED, next_free_at=time)
 
 
 def _own_slot(pk: int, annotator: int) -> QuerySet[Slot]:

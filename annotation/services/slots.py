@@ -30,15 +30,7 @@ from annotation.models import (
 )
 from annotation.queue import claim_next, fill_slot
 from annotation.scale import Side
-from annotation.selectors import (
-    Work,
-    WorkKind,
-    held_slot,
-    is_held,
-    open_rounds,
-    ready_pairs,
-    work_for,
-)
+from annotation.selectors import held_slot, open_rounds
 from annotation.services.review_queue import queue_disagreement, queue_flag, queue_gold_miss
 from annotation.services.verdicts import (
     Verdict,
@@ -47,6 +39,7 @@ from annotation.services.verdicts import (
     store_judgement,
 )
 from annotation.slots import lease_until, number_slots
+from annotation.work import Work, WorkKind, is_held, ready_pairs, work_for
 
 _chance = random.SystemRandom()
 _REPEAT_WINDOW = 50

@@ -12,8 +12,9 @@ from annotation.errors import NotFoundError
 from annotation.histories import prompt_of
 from annotation.models import Comparison, Dialogue, Judgement, Round, Sample, SamplingEvent, User
 from annotation.scale import Side
-from annotation.selectors import WorkKind, counter_drift, get_comparison_for, num_waiting, work_for
+from annotation.selectors import counter_drift, get_comparison_for, num_waiting
 from annotation.snapshots import preferences_of
+from annotation.work import WorkKind, work_for
 from records.dialogues import Dialogue as DialogueRecord
 from tests.factories import (
     answer_job,

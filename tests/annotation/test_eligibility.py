@@ -20,8 +20,9 @@ from annotation.models import (
     Slot,
     User,
 )
-from annotation.selectors import NothingReason, WorkKind, open_rounds, work_for
+from annotation.selectors import open_rounds
 from annotation.services import PartFields, QuestionFields
+from annotation.work import NothingReason, WorkKind, work_for
 from records.preferences import Axis
 from tests.annotation.test_slots import open_overlap_round
 from tests.factories import (

@@ -8,9 +8,9 @@ from pytest_django import Settings
 
 from annotation import services
 from annotation.models import Comparison, SamplingEvent
-from annotation.selectors import WorkKind, work_for
 from annotation.services import NewSample, SamplingJob
 from annotation.services.guard import Response, names_itself, problem_of_pair
+from annotation.work import WorkKind, work_for
 from tests.factories import (
     answer_job,
     make_annotator,

@@ -22,16 +22,10 @@ from annotation.errors import (
 from annotation.items import claim_item
 from annotation.models import Comparison, Dialogue, ImportedItem, Judgement, Round, Sample, User
 from annotation.scale import Side
-from annotation.selectors import (
-    NothingReason,
-    WorkKind,
-    counter_drift,
-    pair_view,
-    round_progress,
-    work_for,
-)
+from annotation.selectors import counter_drift, pair_view, round_progress
 from annotation.services import Overlap
 from annotation.snapshots import preferences_of
+from annotation.work import NothingReason, WorkKind, work_for
 from records.dialogues import Dialogue as DialogueRecord
 from records.errors import RecordError
 from records.preferences import Axis

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 
 from annotation import services
 from annotation.models import Comparison, ImportedItem, Round, User
-from annotation.selectors import WorkKind, get_slot_for
+from annotation.selectors import get_slot_for
 from annotation.services import Overlap
+from annotation.work import WorkKind
 from benchmarks import annotator_seed
 from tests.factories import (
     judge,

@@ -19,16 +19,10 @@ from annotation.errors import (
 )
 from annotation.models import Comparison, Judgement, Round, Slot, SlotSkip, User
 from annotation.scale import Side
-from annotation.selectors import (
-    WorkKind,
-    counter_drift,
-    draft_fields,
-    get_slot_for,
-    round_progress,
-    work_for,
-)
+from annotation.selectors import counter_drift, draft_fields, get_slot_for, round_progress
 from annotation.services import Overlap
 from annotation.snapshots import preferences_of
+from annotation.work import WorkKind, work_for
 from records.dialogues import Dialogue as DialogueRecord
 from tests.factories import (
     judge,

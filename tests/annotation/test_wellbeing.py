@@ -10,7 +10,7 @@ from annotation.eligibility import Need, missing_in
 from annotation.errors import NotAllowedError, NotEligibleError, RoundConfigError
 from annotation.exposure import break_of, categories_of, covers_responses, exposure_of
 from annotation.models import Judgement, Round, User, WellbeingPolicy
-from annotation.selectors import NothingReason, WorkKind, work_for
+from annotation.work import NothingReason, WorkKind, work_for
 from records.preferences import Axis
 from tests.factories import (
     judge,

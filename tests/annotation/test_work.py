@@ -8,14 +8,8 @@ from pytest_django import DjangoAssertNumQueries
 from annotation import services
 from annotation.errors import NotAllowedError, NotFoundError
 from annotation.models import User
-from annotation.selectors import (
-    NothingReason,
-    WorkKind,
-    get_comparison_for,
-    get_dialogue_for,
-    get_judgement_for,
-    work_for,
-)
+from annotation.selectors import get_comparison_for, get_dialogue_for, get_judgement_for
+from annotation.work import NothingReason, WorkKind, work_for
 from tests.annotation.test_prompts import let_lease_lapse
 from tests.factories import (
     answer_job,

@@ -14,17 +14,9 @@ from annotation.eligibility import Missing, missing_for
 from annotation.exposure import CATEGORY_WORDS, categories_of
 from annotation.histories import history_of, last_to_take_back, may_finish, retraction_of
 from annotation.models import Comparison, Dialogue, Round, Slot, User
-from annotation.selectors import (
-    NothingReason,
-    PairView,
-    Work,
-    WorkKind,
-    open_rounds,
-    pair_view,
-    slot_pair_view,
-    work_for,
-)
+from annotation.selectors import PairView, open_rounds, pair_view, slot_pair_view
 from annotation.slots import next_free_at
+from annotation.work import NothingReason, Work, WorkKind, work_for
 from records.dialogues import Role, Turn
 
 

@@ -14,7 +14,8 @@ from annotation.eligibility import Need, missing_in
 from annotation.errors import JudgementError, NoItemLeftError, NotEligibleError
 from annotation.exposure import covers_responses
 from annotation.models import Dialogue, Round, WellbeingPolicy
-from annotation.selectors import Work, WorkKind, draft_fields, get_dialogue_for, is_held
+from annotation.selectors import draft_fields, get_dialogue_for
+from annotation.work import Work, WorkKind, is_held
 from records.preferences import Axis
 from webapp import kept
 from webapp.access import SignedInRequest
