@@ -63,9 +63,13 @@ class Work(NamedTuple):
 
 
 def ready_pairs(annotator: User) -> QuerySet[Comparison]:
-    """Return the pairs of an annotator's own that are ready to be judged, the oldest first."""
+    """Return the pairs of an annotator's own that are ready to be judged, the oldest first.
+
+    Whether there is one stands in `annotation.desk` too, in SQL.
+    """
     ready = Comparison.objects.filter(
         state=Comparison.State.READY,
+        is_ahead=False,
         ready_at__lte=Now(),
         turn=F("dialogue__num_turns"),
         dialogue__annotator=annotator,
