@@ -5,9 +5,10 @@ from typing import Any
 
 from django import forms
 
+from annotation.errors import ContradictionError
 from annotation.models import Comparison, Exclusion
 from annotation.review_selectors import JudgementView
-from annotation.scale import STEPS, Side
+from annotation.scale import OTHER_SAFE, STEPS, Side, safety_bin_for
 from annotation.services.reviewing import MAX_NOTE_CHARACTERS
 from records.preferences import Axis
 from webapp.forms.annotate import RATING_WORDS, SIDE_LETTERS
@@ -182,7 +183,7 @@ def safety_bin_of(answer: str | None, chosen: Side) -> str | None:
     """Return the bin that says which is safe; None where that is not asked."""
     if answer is None:
         return None
-    sides = _SAFE_SIDES[answer]
-    if len(sides) != 1:
-        return "both_safe" if sides else "both_unsafe"
-    return "chosen_safe" if chosen in sides else "other_safe"
+    try:
+        return safety_bin_for(chosen_side=chosen, safe_sides=_SAFE_SIDES[answer]).value
+    except ContradictionError:
+        return OTHER_SAFE  # the service refuses it, with an explanation
