@@ -62,8 +62,11 @@ def test_an_answer_that_does_not_fit_is_refused_with_a_word(
     lead_client: Client, fields: dict[str, str], message: str
 ) -> None:
     comparison = make_judgement(round_=open_test_round(axis=Axis.SAFETY)).comparison
-    response = lead_client.post(reverse("declare-gold", args=[comparison.pk]), fields, follow=True)
+    fields = {**fields, "gold-note": "because of the source"}
+    response = lead_client.post(reverse("declare-gold", args=[comparison.pk]), fields)
+    assert response.status_code == 422
     assert message in response.content.decode()
+    assert "because of the source" in response.content.decode(), "what was typed stays"
     assert not GoldComparison.objects.exists()
 
 
@@ -71,7 +74,7 @@ def test_another_answer_than_the_first_is_refused(lead_client: Client) -> None:
     comparison = make_judgement().comparison
     declare_gold(comparison=comparison, expected_side=Side.LEFT, declared_by=make_lead())
     address = reverse("declare-gold", args=[comparison.pk])
-    page = lead_client.post(address, {"gold-expected": "right"}, follow=True).content.decode()
+    page = lead_client.post(address, {"gold-expected": "right"}).content.decode()
     assert "another answer already" in page
 
 

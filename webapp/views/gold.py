@@ -1,18 +1,20 @@
 """Gold: a lead says what the right answer to a pair is, and sees how it was answered."""
 
 from django.contrib import messages
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from annotation import services
 from annotation.errors import AnnotationError
-from annotation.review_selectors import get_comparison_to_review
+from annotation.review_selectors import get_comparison_to_review, review_of
 from annotation.selectors import get_gold_for, get_round_for
 from records.preferences import Axis
 from webapp.access import SignedInRequest, roles
 from webapp.forms.review import GoldForm
 from webapp.selectors.gold import gold_rows
+from webapp.selectors.review import QueueView
+from webapp.views.review import comparison_page
 from webapp.wording import as_sentence
 
 
@@ -31,12 +33,14 @@ def declare_gold(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Make a comparison gold: from now on it is put silently before others of its round."""
     comparison = get_comparison_to_review(request.user, pk)
     form = GoldForm(request.POST, axis=Axis(comparison.round.axis))
+    if form.is_valid():
+        try:
+            services.declare_gold(comparison=comparison, declared_by=request.user, **form.answer())
+        except AnnotationError as error:
+            form.add_error(None, as_sentence(error))
     if not form.is_valid():
-        return _refused(request, pk, " ".join(str(errors[0]) for errors in form.errors.values()))
-    try:
-        services.declare_gold(comparison=comparison, declared_by=request.user, **form.answer())
-    except AnnotationError as error:
-        return _refused(request, pk, as_sentence(error))
+        page, view = review_of(comparison), QueueView.of(request.GET)
+        return comparison_page(request, page, view, refused_gold=form, status=422)
     messages.success(request, f"Comparison {pk} is gold: it is put silently before others.")
     return redirect("gold", pk=comparison.round_id)
 
@@ -53,8 +57,3 @@ def retire_gold(request: SignedInRequest, pk: int) -> HttpResponseBase:
         services.serve_gold(gold=row, served_by=request.user)
         messages.success(request, "Served again.")
     return redirect("gold", pk=row.round_id)
-
-
-def _refused(request: SignedInRequest, pk: int, why: str) -> HttpResponse:
-    messages.warning(request, why)
-    return redirect("review-comparison", pk=pk)

@@ -102,23 +102,23 @@ def comparison(request: SignedInRequest, pk: int) -> HttpResponseBase:
     page = review_of(get_comparison_to_review(request.user, pk))
     view = QueueView.of(request.GET)
     if request.method != "POST":
-        return _page(request, page, view)
+        return comparison_page(request, page, view)
     kind = request.POST.get("kind", "")
     if kind not in _DONE or (kind in ("correct", "exclude") and not page.judgements):
         messages.warning(request, "Choose one of the decisions on this page.")
-        return _page(request, page, view, status=422)
+        return comparison_page(request, page, view, status=422)
     form = _form(kind, page, request.POST)
     if not form.is_valid():
-        return _page(request, page, view, refused={kind: form}, status=422)
+        return comparison_page(request, page, view, refused={kind: form}, status=422)
     try:
         _decide(request, kind, page, form)
     except JudgementError as error:
         field = _FIELD_OF_ERROR.get(error.field, error.field)
         form.add_error(field if field in form.fields else None, as_sentence(error))
-        return _page(request, page, view, refused={kind: form}, status=422)
+        return comparison_page(request, page, view, refused={kind: form}, status=422)
     except AnnotationError as error:
         form.add_error(None, as_sentence(error))
-        return _page(request, page, view, refused={kind: form}, status=422)
+        return comparison_page(request, page, view, refused={kind: form}, status=422)
     messages.success(request, f"{_DONE[kind]} It can be taken back on its page.")
     return redirect(view.next_address(pk))
 
@@ -180,14 +180,16 @@ def _decide(
             services.correct_judgement(judgement=chosen, **form.verdict(), **common)
 
 
-def _page(
+def comparison_page(
     request: SignedInRequest,
     page: ComparisonReview,
     view: QueueView,
     *,
     refused: dict[str, DecisionForm] | None = None,
+    refused_gold: GoldForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
+    """Return the page of a comparison, with the forms that were refused as they were sent."""
     words = dict(kept.take(request))
     forms = {kind: _form(kind, page, None, words) for kind in _DONE} | (refused or {})
     context = {
@@ -198,7 +200,7 @@ def _page(
         "next_address": view.next_address(page.comparison.pk),
         "is_judged": page.comparison.state == Comparison.State.JUDGED,
         "gold": gold_of(page.comparison.pk),
-        "gold_form": _gold_form(request, page),
+        "gold_form": refused_gold or _gold_form(request, page),
     }
     return render(request, "webapp/review/comparison.html", context, status=status)
 
