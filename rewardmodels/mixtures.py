@@ -61,9 +61,10 @@ def select_preferences(folders: Mapping[str, Path], config: RewardModelConfig) -
 
     Training takes whole what `config.whole` says, and adds as many rows, drawn uniformly from all
     others, as make `config.other_axis_share` of the result (fewer where there are not enough); a
-    general model takes everything. The test set is the test side of the first, newest, snapshot,
-    of the model's axis. A preference that lies in several snapshots is taken once, and none is
-    trained on whose dialogue is on the test side of any of them. Depends on `config.seed` alone.
+    general model takes everything. A preference that lies in several snapshots is taken once, and
+    none is trained on whose dialogue is on the test side of any of them. The test set is the test
+    side of the first, newest, snapshot, of the model's axis, and of the others what training would
+    take whole: all held-out rounds together. Depends on `config.seed` alone.
     """
     candidates, skipped = _train_candidates(folders)
     whole = [c for c in candidates if _is_whole(c.preference, config)]
@@ -71,14 +72,12 @@ def select_preferences(folders: Mapping[str, Path], config: RewardModelConfig) -
     share = config.other_axis_share
     wanted = min(len(others), round(len(whole) * share / (1 - share)))
     drawn = random.Random(f"{config.seed}:other axis").sample(others, wanted)
-    newest = folders["snapshot"]
-    test = [p for p in read_snapshot(newest, split="test") if is_in_scope(p, config)]
     taken = [*whole, *drawn]
     return Selection(
         train=[c.preference for c in taken],
         roles=[c.role for c in taken],
         num_whole=len(whole),
-        test=test,
+        test=_test_side(folders, config),
         skipped=skipped,
         parts=_parts(candidates, taken, config),
     )
@@ -132,6 +131,16 @@ def _train_candidates(folders: Mapping[str, Path]) -> tuple[list[_Candidate], Co
                 candidates.append(_Candidate(role, preference))
             seen.add(preference.preference_id)
     return candidates, skipped
+
+
+def _test_side(folders: Mapping[str, Path], config: RewardModelConfig) -> list[Preference]:
+    found: dict[str, Preference] = {}
+    for role, folder in folders.items():
+        belongs = is_in_scope if role == "snapshot" else _is_whole
+        for preference in read_snapshot(folder, split="test"):
+            if belongs(preference, config):
+                found.setdefault(preference.preference_id, preference)
+    return list(found.values())
 
 
 def _is_whole(preference: Preference, config: RewardModelConfig) -> bool:

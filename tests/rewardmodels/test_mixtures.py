@@ -129,16 +129,32 @@ def test_too_few_of_the_rest_are_all_taken(tmp_path: Path) -> None:
     assert len(select_preferences({"snapshot": folder}, config).train) == 10
 
 
-def test_the_test_set_is_the_own_axis_of_the_newest_snapshot(tmp_path: Path) -> None:
+def test_the_test_set_is_the_own_axis_of_all_held_out_rounds(tmp_path: Path) -> None:
     newest = write_toy_snapshot(
         tmp_path / "new",
         [preference(0), preference(1), preference(2, axis=Axis.SAFETY)],
         test_ids=["d1", "d2"],
     )
-    older = write_toy_snapshot(tmp_path / "old", [preference(3), preference(4)], test_ids=["d4"])
+    older = write_toy_snapshot(
+        tmp_path / "old",
+        [preference(1), preference(3), preference(4), preference(5, axis=Axis.SAFETY)],
+        test_ids=["d1", "d4", "d5"],
+    )
     selection = select_preferences({"snapshot": newest, "mixture_0": older}, HELPFULNESS)
-    assert ids(selection.test) == ["p1"]
+    assert ids(selection.test) == ["p1", "p4"]
     assert ids(selection.train) == ["p0", "p3"]
+
+
+def test_open_data_is_a_test_only_where_it_is_the_newest_snapshot(tmp_path: Path) -> None:
+    opened = [preference(0, source="open"), preference(1, source="open")]
+    collected = [preference(2), preference(3)]
+    folders = {
+        "snapshot": write_toy_snapshot(tmp_path / "collected", collected, test_ids=["d3"]),
+        "mixture_0": write_toy_snapshot(tmp_path / "open", opened, test_ids=["d1"]),
+    }
+    assert ids(select_preferences(folders, PAPER_HELPFULNESS).test) == ["p3"]
+    turned = {"snapshot": folders["mixture_0"], "mixture_0": folders["snapshot"]}
+    assert ids(select_preferences(turned, PAPER_HELPFULNESS).test) == ["p1", "p3"]
 
 
 def leaks(selection: Selection, *held_out: str) -> set[str]:

@@ -39,12 +39,19 @@ class SandboxScale:
     """A win rate of 75% then has an interval of about ±4 points."""
     evaluation_safety_share: float = 0.25
     pretrain: PretrainConfig = field(
-        # Smaller steps than the default, and so more of them, learn more from the same tokens.
-        default_factory=lambda: PretrainConfig(shape=ModelShape(), tokens_per_batch=2048)
+        # Room for each of the language's 300 words as one token, and many small steps: the same
+        # corpus then teaches facts and sums, which the reward models must tell right from wrong.
+        default_factory=lambda: PretrainConfig(
+            shape=ModelShape(),
+            vocabulary_size=1024,
+            tokens_per_batch=768,
+            tokens_per_microbatch=768,
+            optimizer=OptimizerConfig(learning_rate=2e-3, adam_epsilon=1e-8),
+        )
     )
     sft: SFTConfig = field(
         default_factory=lambda: SFTConfig(
-            num_epochs=2, batch_size=64, max_tokens=256, optimizer=_FINETUNING
+            num_epochs=2, batch_size=24, max_tokens=256, optimizer=_FINETUNING
         )
     )
     helpfulness: RewardModelConfig = field(
