@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from records.configs import COMMANDS, CONFIGS, MARGINS, MarginTable, RunKind
+from records.configs import MARGINS, MarginTable, RunKind
 from records.errors import RecordError
 from records.exports import export_for_trl
 from records.fields import Config, FieldDoc
 from records.preferences import Axis
 from records.presets import PRESETS, preset
+from records.run_kinds import COMMANDS, CONFIGS
 
 _HEADER = """# Configuration of runs
 
 Each run reads `config.json` in its run directory. These are its fields, with default and bounds;
-the text of a field stands in `records/configs.py`, under the field, and nowhere else.
+the text of a field stands in `records/configs.py` or `records/instruction_configs.py`, under the
+field, and nowhere else.
 This page is written by `python -m records`.
 """
 

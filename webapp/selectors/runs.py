@@ -8,7 +8,8 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from annotation.models import DemonstrationSet
-from records.configs import CONFIGS, RunKind
+from records.configs import RunKind
+from records.run_kinds import CONFIGS
 from registry.models import (
     Artifact,
     PolicyVersion,
