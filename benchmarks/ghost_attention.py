@@ -22,7 +22,7 @@ from records.prompts import write_prompts
 from simulation.corpus import sample_prompts
 from simulation.instructions import sandbox_constraints
 
-NUM_TRAINED, NUM_MEASURED, NUM_TURNS = 600, 120, 20
+NUM_TRAINED, NUM_MEASURED, NUM_TURNS = 400, 100, 20
 SAMPLING = SamplingConfig(temperature=0.7, max_new_tokens=40)
 _SHOWN_TURNS = (1, 2, 4, 6, 8, 10, 15, 20)
 
@@ -38,7 +38,7 @@ def run() -> Result:
     config = GhostAttentionConfig(
         num_dialogues=NUM_TRAINED,
         min_turns=2,
-        max_turns=10,
+        max_turns=8,
         max_constraints=2,
         sampling=SAMPLING,
         rows_per_batch=128,

@@ -34,7 +34,11 @@ from rewardmodels.training import train
 from simulation.instructed import sample_instructed_corpus
 
 FOLDER = HOME / "instructed"
-NUM_DIALOGUES, NUM_DEMONSTRATIONS = 5000, 600
+NUM_DIALOGUES, NUM_DEMONSTRATIONS = 3500, 400
+_SHAPE = ModelShape(
+    hidden_size=64, intermediate_size=176, num_layers=3, num_heads=4, max_positions=1024
+)
+"""Enough for this language, and small enough for a quarter of an hour on one core."""
 FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
 """Small models want larger steps than the paper's 2e-5, and Adam's usual epsilon."""
 _COMMANDS: Mapping[RunKind, Command] = {
@@ -75,10 +79,9 @@ def instructed_policy() -> Path:
     """Return the SFT policy: it obeys the newest turn, and knows safety preprompts."""
     corpus = _written("corpus", (_whole(d) for d in sample_instructed_corpus(1, NUM_DIALOGUES)))
     config = PretrainConfig(
-        shape=ModelShape(max_positions=1024),
+        shape=_SHAPE,
         max_tokens=768,
-        tokens_per_batch=2048,
-        tokens_per_microbatch=2048,
+        tokens_per_batch=1024,
         num_threads=1,
         device="cpu",
     )
