@@ -33,7 +33,7 @@ from simulation.parsing import Says, read_response, understand
 from simulation.prompts import describe, sample_prompt
 from simulation.utilities import is_violation
 
-NUM_PAIRS, NUM_TRAINED, NUM_MEASURED = 700, 400, 250
+NUM_PAIRS, NUM_TRAINED, NUM_MEASURED = 500, 300, 200
 SAMPLING = SamplingConfig(temperature=0.8, max_new_tokens=40)
 
 

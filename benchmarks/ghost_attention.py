@@ -17,12 +17,12 @@ from benchmarks.instructed import (
 )
 from records.configs import SamplingConfig, SFTConfig
 from records.constraints import write_constraints
-from records.instruction_configs import GhostAttentionConfig, PersistenceConfig
+from records.instruction_configs import GhostAttentionConfig, PersistenceConfig, TrainedTurns
 from records.prompts import write_prompts
 from simulation.corpus import sample_prompts
 from simulation.instructions import sandbox_constraints
 
-NUM_TRAINED, NUM_MEASURED, NUM_TURNS = 400, 100, 20
+NUM_TRAINED, NUM_MEASURED, NUM_TURNS = 150, 48, 20
 SAMPLING = SamplingConfig(temperature=0.7, max_new_tokens=40)
 _SHOWN_TURNS = (1, 2, 4, 6, 8, 10, 15, 20)
 
@@ -40,11 +40,12 @@ def run() -> Result:
         min_turns=2,
         max_turns=8,
         max_constraints=2,
+        trained_turns=TrainedTurns.EVERY,
         sampling=SAMPLING,
-        rows_per_batch=128,
+        rows_per_batch=150,
         num_threads=1,
         device="cpu",
-        finetune=SFTConfig(num_epochs=2, batch_size=32, max_tokens=768, optimizer=FINETUNING),
+        finetune=SFTConfig(num_epochs=2, batch_size=16, max_tokens=768, optimizer=FINETUNING),
     )
     tuned = finished(
         "ghost-attention",

@@ -34,7 +34,7 @@ from rewardmodels.training import train
 from simulation.instructed import sample_instructed_corpus
 
 FOLDER = HOME / "instructed"
-NUM_DIALOGUES, NUM_DEMONSTRATIONS = 3500, 400
+NUM_DIALOGUES, NUM_DEMONSTRATIONS = 3500, 300
 _SHAPE = ModelShape(
     hidden_size=64, intermediate_size=176, num_layers=3, num_heads=4, max_positions=1024
 )
