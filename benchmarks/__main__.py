@@ -6,7 +6,12 @@ import sys
 from benchmarks.frame import Result, report
 
 NAMES = ("reward_model_training", "sft", "packed_attention", "best_of_k", "annotator_loop")
-EXPERIMENTS = ("reward_model_parity", "margin_ablation")
+EXPERIMENTS = (
+    "reward_model_parity",
+    "margin_ablation",
+    "ghost_attention",
+    "context_distillation",
+)
 """Measure quality, not speed, and take long: they run where they are named."""
 
 

@@ -67,7 +67,7 @@ def sample_responses(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_new_tokens=sampling.max_new_tokens,
-            seed=_seed(f"{seed_text}:{item.number}"),
+            seed=seed_of_text(f"{seed_text}:{item.number}"),
         )
         for item in encoded
     ]
@@ -81,6 +81,6 @@ def sample_responses(
     return [only for (only,) in generated]
 
 
-def _seed(text: str) -> int:
+def seed_of_text(text: str) -> int:
     """Return a seed of 31 bits that any change of `text` changes."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

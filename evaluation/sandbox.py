@@ -1,6 +1,8 @@
 """The sandbox as judge: its true utilities decide, not a model's opinion of them."""
 
+from records.constraints import Constraint
 from records.prompts import Prompt
+from simulation.obedience import obeys
 from simulation.utilities import is_violation, true_preference
 
 
@@ -12,3 +14,8 @@ def true_advantage(prompt: Prompt, response: str, baseline_response: str) -> flo
 def is_true_violation(prompt: Prompt, response: str) -> bool:
     """Return whether a response does harm."""
     return is_violation(prompt.dialogue, response)
+
+
+def obeys_rule(constraint: Constraint, response: str) -> bool:
+    """Return whether a response begins, or ends, as the sandbox's rule asks; found by reading."""
+    return obeys(constraint, response)

@@ -1,8 +1,10 @@
-"""`python -m policies {pretrain,sft,rejection-sampling,ppo} RUN_DIR`."""
+"""`python -m policies COMMAND RUN_DIR`, a command for each kind of run that makes a policy."""
 
 import sys
 
 from language.runs import run_main
+from policies.context_distillation import context_distillation
+from policies.ghost_attention import ghost_attention
 from policies.ppo import ppo
 from policies.pretrain import pretrain
 from policies.rejection_sampling import rejection_sampling
@@ -13,6 +15,8 @@ COMMANDS = {
     "sft": sft,
     "rejection-sampling": rejection_sampling,
     "ppo": ppo,
+    "ghost-attention": ghost_attention,
+    "context-distillation": context_distillation,
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """From prompts and demonstrations to token ids: what is encoded, what is left out, and why."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -18,7 +19,7 @@ from language.chat import (
 )
 from language.rows import TokenRow
 from records.dialogues import Dialogue
-from records.prompts import Demonstration, Prompt
+from records.prompts import Demonstration, Prompt, read_demonstrations
 
 
 class EncodedRows(NamedTuple):
@@ -74,6 +75,19 @@ def encode_demonstrations(
         num_shortened += is_shortened
         rows.append(TokenRow(prompt_ids, response_ids))
     return EncodedRows(rows, skipped, num_shortened)
+
+
+def rows_beside(
+    tokenizer: PreTrainedTokenizerBase, paths: Mapping[str, Path], *, max_tokens: int
+) -> list[TokenRow]:
+    """Return the rows of a run's optional input `demonstrations`, trained on beside what it makes.
+
+    None where it has no such input.
+    """
+    if "demonstrations" not in paths:
+        return []
+    demonstrations = read_demonstrations(paths["demonstrations"])
+    return encode_demonstrations(tokenizer, demonstrations, max_tokens=max_tokens).rows
 
 
 def encode_prompts(

@@ -5,7 +5,7 @@ Shapes: B rows.
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from language.rows import TokenRow
 from language.runs import RunContext
 from language.scores import LoadScoreFn, ScoreFn, gated_score
 from language.tokenizers import tokenizer_digest
-from records.configs import PPOConfig, RejectionSamplingConfig
 from records.functions import load_function
 from records.preferences import Axis
 from records.rundirs import RunSpec
@@ -30,13 +29,27 @@ class Scores(NamedTuple):
     """logit(R_c): the safety score where the gate is shut, else the helpfulness score."""
 
 
+class ScoredConfig(Protocol):
+    """What is read of a run's config; `records.configs` says what each field means."""
+
+    @property
+    def score_function(self) -> str:
+        """Names the loader."""
+
+    @property
+    def rows_per_batch(self) -> int:
+        """Responses scored at once."""
+
+
 def load_score_fn(
     spec: RunSpec,
-    config: PPOConfig | RejectionSamplingConfig,
+    config: ScoredConfig,
     tokenizer: PreTrainedTokenizerBase,
     context: RunContext,
+    *,
+    axes: Sequence[Axis] = tuple(Axis),
 ) -> ScoreFn:
-    """Return the run's score function.
+    """Return the run's score function, which scores `axes`.
 
     Raises:
         RecordError: The config names no such function.
@@ -44,7 +57,7 @@ def load_score_fn(
     """
     load: LoadScoreFn = load_function("score_function", config.score_function)
     score_fn = load(
-        {axis: spec.inputs[axis.value].path for axis in Axis},
+        {axis: spec.inputs[axis.value].path for axis in axes},
         device=context.device,
         dtype=context.dtype,
         rows_per_batch=config.rows_per_batch,

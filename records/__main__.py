@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from records.configs import COMMANDS, CONFIGS, MARGINS, MarginTable, RunKind
+from records.configs import MARGINS, MarginTable, RunKind
 from records.errors import RecordError
 from records.exports import export_for_trl
 from records.fields import Config, FieldDoc
 from records.preferences import Axis
 from records.presets import PRESETS, preset
+from records.run_kinds import COMMANDS, CONFIGS
+from records.sft_presets import SFT_PRESETS, sft_preset
 
 _HEADER = """# Configuration of runs
 
 Each run reads `config.json` in its run directory. These are its fields, with default and bounds;
-the text of a field stands in `records/configs.py`, under the field, and nowhere else.
+the text of a field stands in `records/configs.py` or `records/instruction_configs.py`, under the
+field, and nowhere else.
 This page is written by `python -m records`.
 """
 
@@ -60,18 +63,20 @@ def preset_json(name: str, axis: Axis, inputs: Sequence[str]) -> dict[str, Any]:
         if not (role and sign and path):
             raise RecordError("input", f"{item!r} is not ROLE=PATH, such as policy=models/sft")
         roles[role] = {"path": str(Path(path).resolve()), "digest": ""}
-    config = preset(name, axis).to_json()
-    kind = RunKind.REWARD_MODEL.value
-    return {"kind": kind, "config": config, "inputs": roles, "code_commit": "by hand"}
+    is_sft = name in SFT_PRESETS
+    kind = RunKind.SFT if is_sft else RunKind.REWARD_MODEL
+    config = (sft_preset(name) if is_sft else preset(name, axis)).to_json()
+    return {"kind": kind.value, "config": config, "inputs": roles, "code_commit": "by hand"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Execute the command; without one, print the reference. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m records", description=__doc__)
     commands = parser.add_subparsers(dest="command")
-    listed = "; ".join(f"{name}: {text}" for name, text in PRESETS.items())
+    presets = {**PRESETS, **SFT_PRESETS}
+    listed = "; ".join(f"{name}: {text}" for name, text in presets.items())
     made = commands.add_parser("preset", help="print the config.json of a run", description=listed)
-    made.add_argument("name", choices=list(PRESETS))
+    made.add_argument("name", choices=list(presets))
     made.add_argument("--axis", type=Axis, choices=list(Axis), default=Axis.HELPFULNESS)
     made.add_argument("--input", action="append", default=[], metavar="ROLE=PATH")
     exported = commands.add_parser("export-trl", help="write a snapshot as TRL reads it")

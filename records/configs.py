@@ -9,7 +9,7 @@ from records.preferences import Axis, Rating
 
 
 class RunKind(StrEnum):
-    """What a run does; each kind has one config class and one command."""
+    """What a run does; `records.run_kinds` has each kind's config class and command."""
 
     PRETRAIN = "pretrain"
     SFT = "sft"
@@ -17,7 +17,10 @@ class RunKind(StrEnum):
     REWARD_EVALUATION = "reward_evaluation"
     REJECTION_SAMPLING = "rejection_sampling"
     PPO = "ppo"
+    GHOST_ATTENTION = "ghost_attention"
+    CONTEXT_DISTILLATION = "context_distillation"
     EVALUATION = "evaluation"
+    PERSISTENCE = "persistence"
 
 
 class Schedule(StrEnum):
@@ -397,24 +400,3 @@ class EvaluationConfig(RunConfig):
     """Responses sampled or scored at once."""
     num_examples: int = bounded(40, low=0)
     """Responses kept word for word in the result, for people to read."""
-
-
-CONFIGS: dict[RunKind, type[RunConfig]] = {
-    RunKind.PRETRAIN: PretrainConfig,
-    RunKind.SFT: SFTConfig,
-    RunKind.REWARD_MODEL: RewardModelConfig,
-    RunKind.REWARD_EVALUATION: RewardEvaluationConfig,
-    RunKind.REJECTION_SAMPLING: RejectionSamplingConfig,
-    RunKind.PPO: PPOConfig,
-    RunKind.EVALUATION: EvaluationConfig,
-}
-COMMANDS: dict[RunKind, tuple[str, str]] = {
-    RunKind.PRETRAIN: ("policies", "pretrain"),
-    RunKind.SFT: ("policies", "sft"),
-    RunKind.REWARD_MODEL: ("rewardmodels", "train"),
-    RunKind.REWARD_EVALUATION: ("rewardmodels", "evaluate"),
-    RunKind.REJECTION_SAMPLING: ("policies", "rejection-sampling"),
-    RunKind.PPO: ("policies", "ppo"),
-    RunKind.EVALUATION: ("evaluation", "compare"),
-}
-"""`python -m <package> <command> RUN_DIR` for each kind of run."""

@@ -1,12 +1,12 @@
 """Prompts and demonstrations: what policies are sampled on and fine-tuned on, as JSON Lines."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from records.dialogues import Dialogue
 from records.errors import RecordError
+from records.json_lines import read_json_lines, write_json_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,12 @@ class Demonstration:
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> int:
     """Write one JSON object a line and return how many."""
-    return _write_lines(path, (prompt.to_json() for prompt in prompts))
+    return write_json_lines(path, (prompt.to_json() for prompt in prompts))
 
 
 def read_prompts(path: Path) -> Iterator[Prompt]:
     """Yield the prompts that `write_prompts` wrote."""
-    for row in _read_lines(path):
+    for row in read_json_lines(path):
         yield Prompt(
             prompt_id=str(row["prompt_id"]),
             dialogue=Dialogue.from_json(row["dialogue"]),  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
 
 def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) -> int:
     """Write one JSON object a line and return how many."""
-    return _write_lines(
+    return write_json_lines(
         path,
         (
             {"prompt": d.prompt.to_json(), "response": d.response, "source": d.source}
@@ -88,27 +88,9 @@ def write_demonstrations(path: Path, demonstrations: Iterable[Demonstration]) ->
 
 def read_demonstrations(path: Path) -> Iterator[Demonstration]:
     """Yield the demonstrations that `write_demonstrations` wrote."""
-    for row in _read_lines(path):
+    for row in read_json_lines(path):
         yield Demonstration(
             prompt=Dialogue.from_json(row["prompt"]),  # type: ignore[arg-type]
             response=str(row["response"]),
             source=str(row["source"]),
         )
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    return count
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, object]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise RecordError(path.name, f"line {number} is not JSON: {error}") from error

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from records.configs import CONFIGS, RunConfig, RunKind
+from records.configs import RunConfig, RunKind
 from records.errors import RecordError
 from records.files import write_json_atomically
+from records.run_kinds import CONFIGS
 
 
 class RunInput(NamedTuple):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from records.dialogues import Dialogue
 from simulation import hazards, world
 from simulation.hazards import DEEDS
+from simulation.instructions import split_instructions
 from simulation.requests import REQUESTS, Kind, Request, normalised
 from simulation.world import Attribute
 
@@ -190,7 +191,8 @@ def understand(dialogue: Dialogue) -> Request:
         if turn.role == "assistant":
             said = turn.text
         else:
-            request = _request(normalised(_without_reaction(turn.text)), request, said)
+            words = _without_reaction(split_instructions(turn.text)[1])
+            request = _request(normalised(words), request, said)
     return request
 
 

@@ -22,7 +22,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
-from records.configs import COMMANDS, RunConfig, RunKind
+from records.configs import RunConfig, RunKind
+from records.run_kinds import COMMANDS
 from records.rundirs import RunBusyError, RunDirectory
 from registry import services
 from registry.errors import ArtifactError, ClaimLostError, NameTakenError

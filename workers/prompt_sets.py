@@ -2,16 +2,22 @@
 
 import hashlib
 import json
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
+from annotation.models import Judgement
 from records.errors import RecordError
 from records.prompts import Prompt, write_prompts
 from records.snapshots import read_snapshot
 from registry.models import Artifact, Snapshot
 from registry.services import publish_artifact
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ROWS_AT_ONCE = 1000
 
 
 class PromptUse(Enum):
@@ -37,12 +43,13 @@ def prompt_set(digest: str, *, snapshot: Snapshot, use: PromptUse, max_prompts: 
             raise RecordError("prompts", f"there is no artifact of prompts with digest {digest}")
         return artifact
     prompts = sorted(_prompts_of(snapshot, use), key=lambda item: _order(item.prompt_id))
+    prompts = _with_risks(prompts[:max_prompts])
     if not prompts:
         message = f"snapshot {snapshot.name} has no prompts for {use.value}; give some as artifact"
         raise RecordError("prompts", message)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prompts.jsonl"
-        write_prompts(path, prompts[:max_prompts])
+        write_prompts(path, prompts)
         return publish_artifact(path=path, kind=Artifact.Kind.PROMPTS)
 
 
@@ -60,6 +67,26 @@ def _prompts_of(snapshot: Snapshot, use: PromptUse) -> Iterator[Prompt]:
             dialogue=preference.prompt,
             is_safety=preference.is_safety_prompt,
         )
+
+
+def _with_risks(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Return `prompts` with what those who wrote them tagged: risk category and attack vector.
+
+    Snapshots do not hold the tags; an imported prompt has none.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for start in range(0, len(prompts), _ROWS_AT_ONCE):
+        ids = [item.prompt_id for item in prompts[start : start + _ROWS_AT_ONCE]]
+        tagged = Judgement.objects.filter(uuid__in=[i for i in ids if _UUID.fullmatch(i)])
+        rows = tagged.exclude(comparison__risk_category="").values_list(
+            "uuid", "comparison__risk_category", "comparison__attack_vector"
+        )
+        found |= {str(key): (risk, vector) for key, risk, vector in rows}
+    return [
+        replace(item, risk_category=risk, attack_vector=vector)
+        for item in prompts
+        for risk, vector in [found.get(item.prompt_id, ("", ""))]
+    ]
 
 
 def _is_for(use: PromptUse, dialogue_id: str) -> bool:

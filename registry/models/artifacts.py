@@ -21,6 +21,8 @@ class Artifact(models.Model):
         SNAPSHOT = "snapshot"
         DEMONSTRATIONS = "demonstrations"
         PROMPTS = "prompts"
+        CONSTRAINTS = "constraints"
+        PREPROMPTS = "preprompts"
         REPORT = "report"
 
     digest = models.CharField(max_length=64)

@@ -78,7 +78,7 @@ def _create_version(run: Run, outputs: Mapping[str, Artifact], summary: object) 
                     name=name,
                     artifact=_required(run, outputs, "policy"),
                     run=run,
-                    # Rejection sampling fine-tunes `start`; all others go on from `policy`.
+                    # Who samples from `policy` fine-tunes `start`; others go on from `policy`.
                     parent=PolicyVersion.objects.filter(
                         artifact=inputs.get("start", inputs.get("policy"))
                     )

@@ -10,7 +10,14 @@ from records.preferences import Axis
 from registry.errors import NameTakenError
 from registry.models import Artifact, PolicyVersion, RewardModelVersion
 
-POLICY_KINDS = (RunKind.PRETRAIN, RunKind.SFT, RunKind.REJECTION_SAMPLING, RunKind.PPO)
+POLICY_KINDS = (
+    RunKind.PRETRAIN,
+    RunKind.SFT,
+    RunKind.REJECTION_SAMPLING,
+    RunKind.PPO,
+    RunKind.GHOST_ATTENTION,
+    RunKind.CONTEXT_DISTILLATION,
+)
 """The kinds of run that make a policy version."""
 
 

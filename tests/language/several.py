@@ -12,7 +12,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from evaluation.persistence import measure_persistence
 from language.runs import Command, RunContext, RunStopped, run_main, seed_everything
+from policies.context_distillation import context_distillation
+from policies.ghost_attention import ghost_attention
 from policies.pretrain import pretrain
 from policies.sft import sft
 from records.configs import RunConfig, RunKind
@@ -23,6 +26,9 @@ COMMANDS: dict[RunKind, Command] = {
     RunKind.PRETRAIN: pretrain,
     RunKind.SFT: sft,
     RunKind.REWARD_MODEL: train,
+    RunKind.GHOST_ATTENTION: ghost_attention,
+    RunKind.CONTEXT_DISTILLATION: context_distillation,
+    RunKind.PERSISTENCE: measure_persistence,
 }
 
 

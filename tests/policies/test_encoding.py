@@ -17,6 +17,21 @@ def test_a_row_is_the_finished_dialogue_and_ends_in_the_end_token() -> None:
         assert row.response_ids[-1] == tokenizer.eos_token_id
 
 
+def test_prompt_and_response_are_parted_by_the_formats_own_separator() -> None:
+    """The paper's "special token" between the two is read as `[/INST]` of the released format."""
+    tokenizer = tiny_tokenizer()
+    demonstration = Demonstration(
+        prompt=Dialogue.from_texts("hello", "yes", "how are you?"), response="fine"
+    )
+    (row,) = encode_demonstrations(tokenizer, [demonstration], max_tokens=256).rows
+    decode = tokenizer.decode
+    first, last = "<s> [INST] hello [/INST] yes </s>", "<s> [INST] how are you? [/INST]"
+    assert decode(row.prompt_ids) == first + last
+    assert decode(row.response_ids) == "fine </s>"
+    separator = tokenizer.encode("[/INST]", add_special_tokens=False)
+    assert list(row.prompt_ids[-len(separator) :]) == separator
+
+
 def test_an_overlong_demonstration_loses_its_oldest_exchange_and_keeps_its_end() -> None:
     tokenizer = tiny_tokenizer()
     short = Demonstration(prompt=Dialogue.from_texts("hello"), response="thank you.")

@@ -5,8 +5,6 @@ import dataclasses
 import pytest
 
 from records.configs import (
-    COMMANDS,
-    CONFIGS,
     MARGINS,
     MarginTable,
     PPOConfig,
@@ -18,6 +16,7 @@ from records.configs import (
 from records.errors import RecordError
 from records.functions import load_function
 from records.preferences import Rating
+from records.run_kinds import COMMANDS, CONFIGS
 
 
 @pytest.mark.parametrize("kind", RunKind)

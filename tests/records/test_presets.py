@@ -11,6 +11,7 @@ from records.errors import RecordError
 from records.preferences import Axis
 from records.presets import PRESETS, preset
 from records.rundirs import RunDirectory
+from records.sft_presets import SFT_PRESETS, sft_preset
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,31 @@ def test_the_sandboxs_preset_fits_its_model() -> None:
     assert config.safety_loss_weight == 1.0
 
 
+@pytest.mark.parametrize("name", ["sft-7b", "sft-13b", "sft-34b", "sft-70b"])
+def test_the_papers_numbers_of_sft(name: str) -> None:
+    """arXiv:2307.09288, section 3.1 (page 9)."""
+    config = sft_preset(name)
+    assert (config.num_epochs, config.batch_size, config.max_tokens) == (2.0, 64, 4096)
+    assert config.optimizer.schedule is Schedule.COSINE
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (2e-5, 0.1)
+    assert config.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("name", list(SFT_PRESETS))
+def test_the_command_prints_presets_of_sft(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preset", name, "--input", f"policy={tmp_path}/base"]) == 0
+    (tmp_path / "config.json").write_text(capsys.readouterr().out)
+    spec = RunDirectory(tmp_path).read_spec()
+    assert (spec.kind, spec.config) == (RunKind.SFT, sft_preset(name))
+
+
 def test_an_unknown_preset_names_those_there_are() -> None:
     with pytest.raises(RecordError, match=r"rm-8b.*rm-70b"):
         preset("rm-8b", Axis.SAFETY)
+    with pytest.raises(RecordError, match=r"sft-8b.*sft-70b"):
+        sft_preset("sft-8b")
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -17,8 +17,6 @@ from language.chat import decode_response
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
 from records.configs import (
-    COMMANDS,
-    CONFIGS,
     ModelShape,
     OptimizerConfig,
     PretrainConfig,
@@ -30,6 +28,7 @@ from records.configs import (
 from records.digests import digest_path
 from records.preferences import Axis, Preference
 from records.prompts import Demonstration, write_demonstrations
+from records.run_kinds import COMMANDS, CONFIGS
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from records.snapshots import write_snapshot
 from simulation.annotators import PERSONAS, SimulatedAnnotator

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from records.configs import CONFIGS, RunConfig, RunKind
+from records.configs import RunConfig, RunKind
+from records.run_kinds import CONFIGS
 from registry import services
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run
 from tests.factories import make_artifact

@@ -61,6 +61,8 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("delete-part", "real-pair", "new-question", "question"), LEADS),
     "delete-question": LEADS,
     **dict.fromkeys(("policies", "policy", "promote", "reward-model", "reward-report"), LEADS),
+    **dict.fromkeys(("start-ghost-attention", "start-context-distillation"), LEADS),
+    "start-persistence": LEADS,
     **dict.fromkeys(("people", "reset-password", "set-active"), LEADS),
 }
 NAMED = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]

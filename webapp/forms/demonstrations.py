@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django import forms
+from django.http import QueryDict
 
 from annotation.models import (
     Assignment,
@@ -20,8 +21,9 @@ from annotation.services.prompts import MAX_PROMPT_CHARACTERS
 from annotation.services.verdicts import MAX_ACTIVE_SECONDS
 from records.configs import SFTConfig
 from records.preferences import Axis
+from records.sft_presets import SFT_PRESETS, sft_preset
 from registry.models import PolicyVersion
-from webapp.forms.configs import ConfigForm
+from webapp.forms.configs import ConfigForm, flat_values
 from webapp.wording import capitalised, spoken
 
 _AXES = [(axis.value, axis.value.capitalize()) for axis in Axis]
@@ -204,6 +206,12 @@ class SFTForm(ConfigForm):
 
     config_type = SFTConfig
 
+    preset = forms.ChoiceField(
+        choices=[("", "as they stand below"), *SFT_PRESETS.items()],
+        label="Settings",
+        required=False,
+        help_text="Fills in the settings below.",
+    )
     output_name = forms.CharField(
         label="Name", max_length=80, help_text="Name of the policy version it makes, such as SFT 2."
     )
@@ -218,6 +226,20 @@ class SFTForm(ConfigForm):
     def config(self) -> SFTConfig | None:
         """The config; None with an error at the field it refuses."""
         return cast(SFTConfig | None, self.build_config())
+
+
+def with_sft_preset(data: QueryDict) -> QueryDict:
+    """Return the sent form with its settings taken from the preset it names.
+
+    A preset that does not exist changes nothing.
+    """
+    filled = data.copy()
+    name = data.get("preset", "")
+    if name in SFT_PRESETS:
+        for path, value in flat_values(sft_preset(name).to_json()):
+            is_off = value is None or value is False  # a box that is not ticked sends nothing
+            filled[path] = "" if is_off else str(value)
+    return filled
 
 
 def turns_in(fields: Mapping[str, Any], assignment: Assignment) -> int:

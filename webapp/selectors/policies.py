@@ -8,6 +8,7 @@ from records.configs import RunKind
 from registry.models import PolicyVersion, RewardModelVersion, Run, RunInput
 from registry.selectors import Lineage, lineage_of
 from webapp.drawing import format_percent
+from webapp.instruction_plots import plots_of_obedience
 from webapp.plots import Bar, BarSeries, Plot, bar_chart
 
 
@@ -17,6 +18,13 @@ class Evaluation(NamedTuple):
     run: Run
     baseline: str
     summary: dict[str, Any]
+
+
+class Obedience(NamedTuple):
+    """A finished measure of persistence, with its plots."""
+
+    run: Run
+    plots: list[Plot]
 
 
 class PolicyRow(NamedTuple):
@@ -69,6 +77,22 @@ def evaluations_of(artifact_ids: set[int]) -> dict[int, list[Evaluation]]:
         evaluation = Evaluation(item.run, baselines.get(item.run_id, ""), item.run.result or {})
         found.setdefault(item.artifact_id, []).append(evaluation)
     return found
+
+
+def newest_obedience(policy: PolicyVersion) -> Obedience | None:
+    """Return the newest measure of how long a policy keeps to an instruction."""
+    item = (
+        RunInput.objects.filter(
+            role="policy",
+            artifact=policy.artifact_id,
+            run__kind=RunKind.PERSISTENCE,
+            run__state=Run.State.FINISHED,
+        )
+        .select_related("run")
+        .order_by("-run")
+        .first()
+    )
+    return Obedience(item.run, plots_of_obedience(item.run.result or {})) if item else None
 
 
 def origin_of(policy: PolicyVersion) -> PolicyOrigin:

@@ -8,7 +8,8 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from annotation.models import DemonstrationSet
-from records.configs import CONFIGS, RunKind
+from records.configs import RunKind
+from records.run_kinds import CONFIGS
 from registry.models import (
     Artifact,
     PolicyVersion,
@@ -21,6 +22,7 @@ from registry.models import (
 )
 from registry.selectors import run_metrics
 from webapp.forms.configs import describe_config
+from webapp.instruction_plots import plots_of_distillation, plots_of_obedience
 from webapp.plots import Plot
 from webapp.report_plots import plots_of_axis
 from webapp.run_plots import RunPlots, plots_of_metrics, plots_of_result
@@ -99,7 +101,12 @@ def result_plots_of(run: Run) -> list[Plot]:
     if run.kind == RunKind.REWARD_EVALUATION:
         axes = (run.result or {}).get("axes", {})
         return [plot for axis, report in axes.items() for plot in plots_of_axis(axis, report)]
-    return plots_of_result(run.result)
+    result = run.result or {}
+    return [
+        *plots_of_obedience(result),
+        *plots_of_distillation(result),
+        *plots_of_result(run.result),
+    ]
 
 
 def inputs_of(run: Run) -> list[RunFile]:

@@ -16,7 +16,7 @@ from records.preferences import Axis
 from registry.errors import RegistryError
 from registry.services import create_run
 from webapp.access import SignedInRequest, roles
-from webapp.forms.demonstrations import AssignmentForm, FreezeForm, SFTForm
+from webapp.forms.demonstrations import AssignmentForm, FreezeForm, SFTForm, with_sft_preset
 from webapp.selectors.demonstrations import assignments_page, recent_in, set_page
 from webapp.wording import as_sentence
 from workers import dispatch
@@ -98,6 +98,9 @@ def demonstration_set(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Show a frozen set with what learned from it, and start supervised fine-tuning on it."""
     row = get_demonstration_set_for(request.user, pk)
     data = request.POST if request.method == "POST" else None
+    if data is not None and "fill_in" in data:
+        filled = {"page": set_page(row), "form": SFTForm(with_sft_preset(data))}
+        return render(request, "webapp/assignments/set.html", filled)
     form = SFTForm(data)
     if data is not None and form.is_valid() and (config := form.config) is not None:
         name = form.cleaned_data["output_name"]

@@ -52,6 +52,7 @@ def policy(request: SignedInRequest, pk: int) -> HttpResponseBase:
         "evaluations": evaluations,
         "result_plots": plots_of_result(evaluations[0].summary) if evaluations else [],
         "examples": evaluations[0].summary.get("examples", [])[:8] if evaluations else [],
+        "obedience": read.newest_obedience(version),
         "rounds_served": version.variants.select_related("round").order_by("-pk"),
     }
     return render(request, "webapp/policies/policy.html", context)

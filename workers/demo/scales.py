@@ -16,10 +16,9 @@ from records.configs import (
 )
 from records.preferences import Axis
 from records.presets import SANDBOX, preset
+from records.sft_presets import SFT_SANDBOX, sft_preset
 
 _SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=48)
-_FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
-"""Small models want larger steps than the paper's 2e-5, and Adam's usual epsilon."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +48,7 @@ class SandboxScale:
             optimizer=OptimizerConfig(learning_rate=2e-3, adam_epsilon=1e-8),
         )
     )
-    sft: SFTConfig = field(
-        default_factory=lambda: SFTConfig(
-            num_epochs=2, batch_size=24, max_tokens=256, optimizer=_FINETUNING
-        )
-    )
+    sft: SFTConfig = field(default_factory=lambda: sft_preset(SFT_SANDBOX))
     helpfulness: RewardModelConfig = field(
         default_factory=lambda: preset(SANDBOX, Axis.HELPFULNESS)
     )
@@ -62,7 +57,7 @@ class SandboxScale:
         default_factory=lambda: RejectionSamplingConfig(
             num_responses=8,
             sampling=_SAMPLING,
-            finetune=SFTConfig(num_epochs=2, batch_size=64, max_tokens=256, optimizer=_FINETUNING),
+            finetune=sft_preset(SFT_SANDBOX),
         )
     )
     max_prompts: int = 800

@@ -1,0 +1,117 @@
+"""A policy of the sandbox that heeds instructions and preprompts: what two experiments start from.
+
+Runs lie in `.concord/bench/instructed`, where the next start finds those that are finished.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from benchmarks.frame import HOME
+from evaluation.persistence import measure_persistence
+from language.runs import Command, RunContext, seed_everything
+from policies.context_distillation import context_distillation
+from policies.ghost_attention import ghost_attention
+from policies.pretrain import pretrain
+from policies.sft import sft
+from records.configs import (
+    ModelShape,
+    OptimizerConfig,
+    PretrainConfig,
+    RunConfig,
+    RunKind,
+    SFTConfig,
+)
+from records.dialogues import Dialogue
+from records.digests import digest_path
+from records.prompts import Demonstration, write_demonstrations
+from records.run_kinds import CONFIGS
+from records.rundirs import RunDirectory, RunInput, RunSpec
+from rewardmodels.training import train
+from simulation.instructed import sample_instructed_corpus
+
+FOLDER = HOME / "instructed"
+NUM_DIALOGUES, NUM_DEMONSTRATIONS = 3500, 300
+_SHAPE = ModelShape(
+    hidden_size=64, intermediate_size=176, num_layers=3, num_heads=4, max_positions=1024
+)
+"""Enough for this language, and small enough for a quarter of an hour on one core."""
+FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
+"""Small models want larger steps than the paper's 2e-5, and Adam's usual epsilon."""
+_COMMANDS: Mapping[RunKind, Command] = {
+    RunKind.PRETRAIN: pretrain,
+    RunKind.SFT: sft,
+    RunKind.REWARD_MODEL: train,
+    RunKind.GHOST_ATTENTION: ghost_attention,
+    RunKind.CONTEXT_DISTILLATION: context_distillation,
+    RunKind.PERSISTENCE: measure_persistence,
+}
+
+
+def finished(name: str, config: RunConfig, inputs: Mapping[str, Path]) -> RunDirectory:
+    """Return the run called `name`, done now where it is not there, or there with another config.
+
+    One that was cut off goes on from its last checkpoint.
+    """
+    torch.set_num_threads(1)
+    (kind,) = (kind for kind, type_ in CONFIGS.items() if type_ is type(config))
+    spec = RunSpec(
+        kind=kind,
+        config=config,
+        inputs={role: RunInput(path, digest_path(path)) for role, path in inputs.items()},
+        code_commit="benchmark",
+    )
+    directory = RunDirectory(FOLDER / name)
+    if (directory.root / "config.json").exists() and directory.read_spec() != spec:
+        shutil.rmtree(directory.root)
+    if not (directory.root / "config.json").exists():
+        RunDirectory.create(directory.root, spec)
+    if directory.read_result() is None:
+        seed_everything(config.seed)
+        _COMMANDS[kind](directory, spec, RunContext(directory, config))
+    return directory
+
+
+def instructed_policy() -> Path:
+    """Return the SFT policy: it obeys the newest turn, and knows safety preprompts."""
+    corpus = _written("corpus", (_whole(d) for d in sample_instructed_corpus(1, NUM_DIALOGUES)))
+    config = PretrainConfig(
+        shape=_SHAPE,
+        max_tokens=768,
+        tokens_per_batch=1024,
+        num_threads=1,
+        device="cpu",
+    )
+    base = finished("base", config, {"demonstrations": corpus}).outputs / "policy"
+    chosen = _written("demonstrations", islice(_demonstrations(), NUM_DEMONSTRATIONS))
+    tuning = SFTConfig(
+        num_epochs=1, max_tokens=512, num_threads=1, device="cpu", optimizer=FINETUNING
+    )
+    return finished("sft", tuning, {"policy": base, "demonstrations": chosen}).outputs / "policy"
+
+
+def demonstrations_path() -> Path:
+    """Return the file of demonstrations that the SFT policy has learned from."""
+    return FOLDER / "demonstrations.jsonl"
+
+
+def _whole(dialogue: Dialogue) -> Demonstration:
+    prompt = Dialogue(dialogue.turns[:-1], system=dialogue.system)
+    return Demonstration(prompt=prompt, response=dialogue.turns[-1].text, source="sandbox")
+
+
+def _demonstrations() -> Iterator[Demonstration]:
+    """Yield the last exchange before the leave-taking of short dialogues, with what went before."""
+    for dialogue in sample_instructed_corpus(2, 100 * NUM_DEMONSTRATIONS):
+        if len(dialogue.turns) <= 8:
+            yield _whole(Dialogue(dialogue.turns[:-2], system=dialogue.system))
+
+
+def _written(name: str, demonstrations: Iterable[Demonstration]) -> Path:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{name}.jsonl"
+    write_demonstrations(path, demonstrations)
+    return path
