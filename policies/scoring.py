@@ -43,8 +43,12 @@ def load_score_fn(
         ValueError: It reads other token ids than the policy writes.
     """
     load: LoadScoreFn = load_function("score_function", config.score_function)
+    paths = {axis: spec.inputs[axis.value].path for axis in Axis}
+    if len(set(paths.values())) == 1:
+        # One model for both axes: it is loaded and asked once.
+        paths.pop(Axis.SAFETY)
     score_fn = load(
-        {axis: spec.inputs[axis.value].path for axis in Axis},
+        paths,
         device=context.device,
         dtype=context.dtype,
         rows_per_batch=config.rows_per_batch,
@@ -76,7 +80,8 @@ def score_rows(
         FloatingPointError: A score is not finite.
     """
     scores = score_fn(rows)
-    helpfulness_B, safety_B = scores[Axis.HELPFULNESS], scores[Axis.SAFETY]
+    helpfulness_B = scores[Axis.HELPFULNESS]
+    safety_B = scores.get(Axis.SAFETY, helpfulness_B)  # one model may serve both axes
     if not bool((helpfulness_B + safety_B).isfinite().all()):
         raise FloatingPointError("a reward model returned a score that is not finite")
     is_safety_B = torch.tensor(list(is_safety), dtype=torch.bool)
