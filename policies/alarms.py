@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from policies.heldout import HeldOutLook
+from policies.networks import View
+from policies.rollouts import Rollout
 from records.ppo_choices import AlarmConfig
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,16 @@ class Peak(NamedTuple):
 
     general: float
     reward: float
+
+
+def signs_of(rollout: Rollout, view: View, kl: float, ratio_max_deviation: float) -> Signs:
+    """Return what an iteration is judged by; means are over response tokens, or over responses."""
+    return Signs(
+        kl=kl,
+        entropy=float(view.entropies_M.double().mean()),
+        mean_tokens=len(rollout.place_M) / len(rollout.rows),
+        ratio_max_deviation=ratio_max_deviation,
+    )
 
 
 def alarms_of(signs: Signs, first: Signs, config: AlarmConfig) -> dict[str, str]:

@@ -9,17 +9,16 @@ import time
 from itertools import islice
 
 import torch
-from torch import Tensor
 
 from language.runs import RunContext, RunStopped
 from language.tokenizers import eos_id_of
-from policies.advantages import generalised_advantages
-from policies.alarms import Signs, alarm_row, alarms_of, monitor_alarm
+from policies.alarms import Signs, alarm_row, alarms_of, monitor_alarm, signs_of
 from policies.batches import shuffled_stream
 from policies.encoding import EncodedPrompts, encode_prompts
+from policies.experience import experience_of, rewards_of
 from policies.heldout import HeldOutLook, look_at, objective_of
 from policies.kl import next_kl_coef
-from policies.networks import View, logprobs_of, view_of
+from policies.networks import logprobs_of, view_of
 from policies.ppo_models import Models, create_learners, load_models
 from policies.ppo_progress import (
     Progress,
@@ -29,10 +28,9 @@ from policies.ppo_progress import (
     save_progress,
     save_value_model,
 )
-from policies.ppo_rewards import rewards_of
 from policies.rollouts import Rollout, groups_of, sample_rollout
 from policies.scoring import Scores, derived_seed, score_rows
-from policies.statistics import explained_variance, masked_moments, whiten
+from policies.statistics import explained_variance, masked_moments
 from policies.updates import Experience, update_
 from records.configs import PPOConfig
 from records.prompts import read_prompts
@@ -105,44 +103,21 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         view = view_of(networks, rollout, groups, temperature=temperature, units=units)
         watch.lap("logprobs")
 
-        # Rewards per token, advantages, returns.
+        # Rewards per token, advantages, returns; then one gradient step per minibatch.
         rewards = rewards_of(rollout, scores.gated_B, view, reference_M, progress, config)
-        values_BR, mask_BR = rollout.grid(view.values_M), rollout.response_mask_BR
-        advantages_BR, returns_BR = generalised_advantages(
-            rewards.rewards_BR,
-            values_BR,
-            mask_BR,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-        )
-        if config.has_whitened_advantages:
-            advantages_BR = whiten(advantages_BR, mask_BR)
-        advantages_M, returns_M = rollout.flat(advantages_BR), rollout.flat(returns_BR)
-
-        # Update: one step per minibatch.
-        learning_rate = learners.policy.learning_rate
+        experience = experience_of(rollout, view, rewards.rewards_BR, config)
+        learning_rate, kl_coef = learners.policy.learning_rate, progress.kl_coef
         update = update_(
-            networks,
-            learners,
-            Experience(rollout, view.logprobs_M, view.values_M, advantages_M, returns_M),
-            units=units,
-            config=config,
-            generator=context.generator,
+            networks, learners, experience, units=units, config=config, generator=context.generator
         )
         watch.lap("update")
 
         # What is remembered of it, and what looks wrong.
-        entropy = float(view.entropies_M.double().mean())
-        mean_tokens = len(rollout.place_M) / len(rollout.rows)
-        signs = Signs(rewards.kl, entropy, mean_tokens, update.ratio_max_deviation)
-        kl_coef = progress.kl_coef
-        progress = progress._replace(
-            iteration=iteration,
-            first=progress.first or signs,
-            kl_coef=next_kl_coef(kl_coef, rewards.kl, target=config.kl_target, gain=config.kl_gain),
-        )
-        assert progress.first is not None, "set just above"
-        alarms = alarms_of(signs, progress.first, config.alarms)
+        signs = signs_of(rollout, view, rewards.kl, update.ratio_max_deviation)
+        first = progress.first or signs
+        alarms = alarms_of(signs, first, config.alarms)
+        next_coef = next_kl_coef(kl_coef, rewards.kl, target=config.kl_target, gain=config.kl_gain)
+        progress = progress._replace(iteration=iteration, first=first, kl_coef=next_coef)
 
         # Look at the held-out prompts; keep the policy if it is the best so far.
         heldout_row: dict[str, float] = {}
@@ -163,12 +138,9 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
                 total_steps=config.num_iterations,
                 kl=rewards.kl,
                 kl_coef=kl_coef,
-                entropy=entropy,
-                mean_tokens=mean_tokens,
-                finished_share=float(rollout.is_finished_B.float().mean()),
                 learning_rate=learning_rate,
-                **_scores_row(scores),
-                **_fit_row(rollout, view, returns_M),
+                **_rollout_row(rollout, scores, signs),
+                **_fit_row(experience),
                 **update._asdict(),
                 **heldout_row,
                 **alarm_row(alarms, iteration),
@@ -216,22 +188,28 @@ def _prompts(spec: RunSpec, role: str, models: Models, config: PPOConfig) -> Enc
     return encoded
 
 
-def _scores_row(scores: Scores) -> dict[str, float]:
+def _rollout_row(rollout: Rollout, scores: Scores, signs: Signs) -> dict[str, float]:
+    """Return what is known of the responses before anything is learned from them."""
     reward, variance = masked_moments(scores.gated_B, scores.gated_B.isfinite())
     return {
         "reward": reward,
         "reward_deviation": variance**0.5,
         "helpfulness": float(scores.helpfulness_B.mean()),
         "safety": float(scores.safety_B.mean()),
+        "entropy": signs.entropy,
+        "rollout_tokens": sum(row.num_tokens for row in rollout.rows),
+        "mean_tokens": signs.mean_tokens,
+        "finished_share": float(rollout.is_finished_B.float().mean()),
     }
 
 
-def _fit_row(rollout: Rollout, view: View, returns_M: Tensor) -> dict[str, float | None]:
+def _fit_row(experience: Experience) -> dict[str, float | None]:
     """Return how well values foretold returns, and how far sampler and trainer disagree."""
-    gap_M = (view.logprobs_M - rollout.sampler_logprobs_M).abs()
-    every_M = torch.ones_like(returns_M, dtype=torch.bool)
+    gap_M = (experience.logprobs_M - experience.rollout.sampler_logprobs_M).abs()
+    every_M = torch.ones_like(gap_M, dtype=torch.bool)
+    explained = explained_variance(experience.values_M, experience.returns_M, every_M)
     return {
-        "explained_variance": explained_variance(view.values_M, returns_M, every_M),
+        "explained_variance": explained,
         "sampler_gap_mean": float(gap_M.double().mean()),
         "sampler_gap_max": float(gap_M.max()),
     }

@@ -47,10 +47,12 @@ def main() -> None:
     loop.ppo(run_directory, spec, context)
     rows = [row for row in context.rows if row["step"] > WARMUP_ITERATIONS]
     phases = {phase: sum(row[f"seconds_{phase}"] for row in rows) / len(rows) for phase in PHASES}
+    num_tokens = sum(row["rollout_tokens"] for row in rows) / len(rows)
     num_response_tokens = sum(row["mean_tokens"] for row in rows) / len(rows) * config.batch_size
     figures = {
         "cpu_seconds": sum(phases.values()),
         "phases": phases,
+        "num_prompt_tokens": num_tokens - num_response_tokens,
         "num_response_tokens": num_response_tokens,
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from language.optimizers import create_optimizer, create_schedule
 from language.scalars import create_scalar_model
@@ -104,6 +106,44 @@ def test_every_minibatch_is_one_step(policy_folder: Path) -> None:
     assert [len(minibatch) for minibatch in minibatches] == [3, 3, 2, 3, 3, 2]
     assert sorted(chain(*minibatches[:3])) == sorted(chain(*minibatches[3:])) == list(range(8))
     assert minibatches[:3] != minibatches[3:]
+
+
+class CountReads(TorchDispatchMode):
+    """Counts what makes the processor wait for the device: numbers read, shapes found from data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"}
+        is_mask = func.overloadpacket.__name__ == "index" and any(
+            index is not None and index.dtype is torch.bool for index in args[1]
+        )
+        self.count += func.overloadpacket.__name__ in waits or is_mask
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device(policy_folder: Path) -> None:
+    """However many steps there are, as many numbers are read: those after the last of them."""
+    counts = []
+    for minibatch_size, num_epochs in ((8, 1), (2, 3)):
+        config = replace(CONFIG, minibatch_size=minibatch_size, num_epochs=num_epochs)
+        networks = separate_networks(
+            tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy()
+        )
+        learners, experience = create_learners(networks, config), experience_of(networks)
+        with CountReads() as reads:
+            update_(
+                networks,
+                learners,
+                experience,
+                units=UNITS,
+                config=config,
+                generator=torch.Generator().manual_seed(0),
+            )
+        counts.append(reads.count)
+    assert counts[0] == counts[1] <= 2
 
 
 def test_later_steps_move_the_ratio(policy_folder: Path) -> None:

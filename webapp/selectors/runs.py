@@ -27,6 +27,7 @@ from webapp.run_plots import RunPlots, plots_of_metrics, plots_of_result
 from workers.processes import last_lines
 
 PAGE_SIZE = 30
+MAX_EVENTS = 5
 
 
 class Known(NamedTuple):
@@ -42,6 +43,13 @@ class RunFile(NamedTuple):
     role: str
     artifact: Artifact
     known: tuple[Known, ...]
+
+
+class Event(NamedTuple):
+    """What a run says in words of one of its steps: an alarm, and what to do about it."""
+
+    step: int
+    words: str
 
 
 class Progress(NamedTuple):
@@ -100,6 +108,13 @@ def result_plots_of(run: Run) -> list[Plot]:
         axes = (run.result or {}).get("axes", {})
         return [plot for axis, report in axes.items() for plot in plots_of_axis(axis, report)]
     return plots_of_result(run.result)
+
+
+def events_of(run: Run) -> list[Event]:
+    """Return the last things that a run found worth saying in words, in their order."""
+    rows = RunMetric.objects.filter(run=run, values__has_key="event").order_by("-step")
+    found = [Event(*row) for row in rows.values_list("step", "values__event")[:MAX_EVENTS]]
+    return found[::-1]
 
 
 def inputs_of(run: Run) -> list[RunFile]:

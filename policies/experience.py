@@ -1,4 +1,4 @@
-"""The rewards of one rollout, by the choices of its config.
+"""What one rollout teaches, by the choices of its config: rewards, advantages, returns.
 
 Shapes: B rows, R tokens of the longest response, M response tokens of all rows.
 """
@@ -9,12 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from policies.advantages import generalised_advantages
 from policies.kl import kl_penalties
 from policies.networks import View
 from policies.ppo_progress import Progress
 from policies.rewards import final_scores, token_rewards
 from policies.rollouts import Rollout
 from policies.statistics import standardised, whiten
+from policies.updates import Experience
 from records.configs import PPOConfig
 from records.ppo_choices import WhitenScope
 
@@ -63,6 +65,29 @@ def rewards_of(
         gamma=config.gamma,
     )
     return Rewards(token_rewards(final_B, kl_BR, mask_BR, kl_coef=progress.kl_coef), kl)
+
+
+def experience_of(
+    rollout: Rollout, view: View, rewards_BR: Tensor, config: PPOConfig
+) -> Experience:
+    """Return the rollout with the advantages and returns of its rewards."""
+    mask_BR = rollout.response_mask_BR
+    advantages_BR, returns_BR = generalised_advantages(
+        rewards_BR,
+        rollout.grid(view.values_M),
+        mask_BR,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    if config.has_whitened_advantages:
+        advantages_BR = whiten(advantages_BR, mask_BR)
+    return Experience(
+        rollout=rollout,
+        logprobs_M=view.logprobs_M,
+        values_M=view.values_M,
+        advantages_M=rollout.flat(advantages_BR),
+        returns_M=rollout.flat(returns_BR),
+    )
 
 
 def whitened(scores_B: Tensor, progress: Progress, scope: WhitenScope) -> Tensor:
