@@ -5,7 +5,14 @@ import sys
 
 from benchmarks.frame import Result, report
 
-NAMES = ("reward_model_training", "sft", "packed_attention", "best_of_k", "annotator_loop")
+NAMES = (
+    "reward_model_training",
+    "sft",
+    "packed_attention",
+    "best_of_k",
+    "ppo_iteration",
+    "annotator_loop",
+)
 EXPERIMENTS = (
     "reward_model_parity",
     "margin_ablation",

@@ -31,7 +31,7 @@ def run() -> Result:
         texts = load_pairs(NUM_PROMPTS)
         tokenizer = make_policy(folder / "policy", "nano", texts)
         eos_id = eos_id_of(tokenizer)
-        _end_often(folder / "policy", tokenizer)
+        end_often(folder / "policy", tokenizer)
         found = [fit_prompt(tokenizer, p.prompt, MAX_PROMPT_TOKENS) for p in texts.preferences]
         prompts = [list(ids) for ids in found if ids is not None]
         (folder / "prompts.json").write_text(json.dumps(prompts))
@@ -70,7 +70,7 @@ def run() -> Result:
     )
 
 
-def _end_often(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def end_often(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Make a random model end after about `MEAN_TOKENS` tokens, whatever it reads.
 
     A large constant in the first component of every embedding survives all layers, and the final

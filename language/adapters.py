@@ -1,29 +1,74 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685) on a Llama's projections, by peft."""
 
+from pathlib import Path
 from typing import cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from records.files import folder_written_atomically
 
 _PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def add_adapters_(model: PreTrainedModel, *, rank: int, alpha: int, seed: int) -> None:
+def add_adapters_(
+    model: PreTrainedModel, *, rank: int, alpha: int, seed: int, name: str = "default"
+) -> None:
     """Freeze `model` and put adapters of `rank`, scaled by alpha / rank, on every projection.
 
-    They change nothing yet. A scalar head, being new, stays trainable beside them.
+    They change nothing yet. A scalar head, being new, stays trainable beside them. A model may
+    have several, under names of their own; `use_adapter_` says which one counts.
     """
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=_PROJECTIONS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model)
+        inject_adapter_in_model(config, model, adapter_name=name)
     head = getattr(model, "score", None)
     if isinstance(head, nn.Module):
         head.requires_grad_(True)
+
+
+def use_adapter_(model: nn.Module, name: str | None) -> None:
+    """Let the adapters called `name` count in the passes to come, or none of them."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            if name is not None:
+                module.set_adapter([name])
+            module.enable_adapters(enabled=name is not None)
+
+
+def merged_state(model: nn.Module, name: str) -> dict[str, Tensor]:
+    """Return the weights of the plain model that `model` is with the adapters called `name`.
+
+    The model stays as it is, so that what is computed with other adapters, or with none, stays the
+    same to the last bit. Weights without adapters are not copied.
+    """
+    state: dict[str, Tensor] = {}
+    for path, tensor in model.state_dict().items():
+        if ".lora_" not in path:
+            state[path.replace(".base_layer.", ".")] = tensor
+    for path, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            weight = state[f"{path}.weight"]
+            change = module.get_delta_weight(name)
+            state[f"{path}.weight"] = (weight.float() + change.float()).to(weight.dtype)
+    return state
+
+
+def save_merged_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, name: str
+) -> None:
+    """Write the plain model that `model` is with the adapters called `name`, as `save_model` does.
+
+    Loading it needs no peft, and the model goes on with its adapters.
+    """
+    with folder_written_atomically(folder) as temporary:
+        model.save_pretrained(temporary, state_dict=merged_state(model, name))
+        tokenizer.save_pretrained(temporary)
 
 
 def merge_adapters_(model: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Log-probabilities of response tokens under a policy.
 
-B rows, T tokens in a row, M response tokens of the whole batch, V vocabulary, D hidden.
+B rows, T tokens in a row or on a line of packed rows, M response tokens of the whole batch,
+V vocabulary, D hidden.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +25,42 @@ class ResponseStatistics(NamedTuple):
 
     logprobs_BT: Tensor
     entropies_BT: Tensor
+
+
+class TokenStatistics(NamedTuple):
+    """What a policy thinks of each response token of packed rows, row after row."""
+
+    logprobs_M: Tensor
+    entropies_M: Tensor
+
+
+def packed_statistics(
+    model: LlamaForCausalLM, hidden_TD: Tensor, packed: PackedRows, *, temperature: float
+) -> TokenStatistics:
+    """Return log-probabilities and entropies of response tokens from the last layer's output.
+
+    Logits are computed at response positions only, divided by `temperature` (as in sampling), and
+    normalised in float32 whatever the model's type.
+    """
+
+    def statistics(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
+        logprobs_MV = _logits(model, hidden_MD, temperature).log_softmax(dim=-1)
+        entropies_M = -(logprobs_MV.exp() * logprobs_MV).sum(dim=-1)
+        return logprobs_MV.gather(1, ids_M[:, None])[:, 0], entropies_M
+
+    return TokenStatistics(*_in_chunks(model, hidden_TD, packed, statistics))
+
+
+def packed_logprobs(
+    model: LlamaForCausalLM, hidden_TD: Tensor, packed: PackedRows, *, temperature: float
+) -> Tensor:
+    """Return logprobs_M as `packed_statistics` does, without the price of the entropies."""
+
+    def logprobs(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
+        logits_MV = _logits(model, hidden_MD, temperature)
+        return (-F.cross_entropy(logits_MV, ids_M, reduction="none"),)
+
+    return _in_chunks(model, hidden_TD, packed, logprobs)[0]
 
 
 def response_logprobs(
@@ -50,14 +87,8 @@ def response_statistics(
     if bool(batch.response_mask_BT[:, 0].any()):
         raise ValueError("response_mask_BT: the first token has no tokens before it")
     packed = pack_rows(rows_of(batch), device=batch.ids_BT.device)
-
-    def statistics(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
-        logits_MV = model.lm_head(hidden_MD).float() / temperature
-        logprobs_MV = logits_MV.log_softmax(dim=-1)
-        entropies_M = -(logprobs_MV.exp() * logprobs_MV).sum(dim=-1)
-        return logprobs_MV.gather(1, ids_M[:, None])[:, 0], entropies_M
-
-    logprobs_M, entropies_M = _in_chunks(model, packed, statistics)
+    hidden_TD = packed_hidden(model.model, packed)
+    logprobs_M, entropies_M = packed_statistics(model, hidden_TD, packed, temperature=temperature)
     zeros_BT = torch.zeros(batch.ids_BT.shape, device=logprobs_M.device)
     return ResponseStatistics(
         zeros_BT.masked_scatter(batch.response_mask_BT, logprobs_M),
@@ -68,16 +99,18 @@ def response_statistics(
 def response_losses(model: LlamaForCausalLM, rows: Sequence[TokenRow]) -> Tensor:
     """Return losses_M = -log π(x_t | x_<t) float32 of the response tokens, row after row."""
     packed = pack_rows(rows, device=model.device)
+    hidden_TD = packed_hidden(model.model, packed)
+    return -packed_logprobs(model, hidden_TD, packed, temperature=1.0)
 
-    def losses(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
-        logits_MV = model.lm_head(hidden_MD).float()
-        return (F.cross_entropy(logits_MV, ids_M, reduction="none"),)
 
-    return _in_chunks(model, packed, losses)[0]
+def _logits(model: LlamaForCausalLM, hidden_MD: Tensor, temperature: float) -> Tensor:
+    logits_MV: Tensor = model.lm_head(hidden_MD).float()
+    return logits_MV if temperature == 1.0 else logits_MV / temperature
 
 
 def _in_chunks(
     model: LlamaForCausalLM,
+    hidden_TD: Tensor,
     packed: PackedRows,
     compute: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
 ) -> list[Tensor]:
@@ -85,7 +118,7 @@ def _in_chunks(
 
     In chunks where their logits would be many; a chunk's are then recomputed in the backward pass.
     """
-    hidden_MD = packed_hidden(model.model, packed)[packed.before_M]
+    hidden_MD = hidden_TD[packed.before_M]
     ids_M = packed.ids_T[packed.response_M]
     rows = max(1, _LOGITS_PER_CHUNK // model.config.vocab_size)
     chunks = list(zip(hidden_MD.split(rows), ids_M.split(rows), strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForSequenceClassification
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from language.models import load_llama, load_policy
 from language.packing import pack_rows, packed_hidden
@@ -28,15 +28,11 @@ def create_scalar_model(
     The scale of the head is Stiennon et al. (arXiv:2009.01325)'s.
     """
     policy = load_policy(policy_path, dtype=dtype, device=device)
-    config = deepcopy(policy.config)
-    config.num_labels = 1
-    config.architectures = ["LlamaForSequenceClassification"]
-    with torch.device("meta"):
-        model: LlamaForSequenceClassification = LlamaForSequenceClassification(config)
+    model = _headless(policy)
+    config = policy.config
     head = nn.Linear(config.hidden_size, 1, bias=False)
     generator = torch.Generator().manual_seed(seed)
     nn.init.normal_(head.weight, std=(config.hidden_size + 1) ** -0.5, generator=generator)
-    model.model = policy.model
     model.score = head.to(device=device, dtype=dtype)
     model.eval()
     return model
@@ -56,6 +52,25 @@ def load_scalar_model(
     return load_llama(LlamaForSequenceClassification, path, dtype=dtype, device=device)
 
 
+def head_of(model: LlamaForSequenceClassification, hidden_ND: Tensor) -> Tensor:
+    """Return scalars_N float32: the head applied to hidden states, whatever their type."""
+    # A reduced-precision head would round scores to 8 bits.
+    return nn.functional.linear(hidden_ND.float(), model.score.weight.float())[:, 0]
+
+
+def share_trunk(policy: LlamaForCausalLM) -> LlamaForSequenceClassification:
+    """Return a scalar model on the policy's own layers, with a float32 head of zeros.
+
+    Whatever changes the policy's layers changes it too. It says 0 of every token until it learns.
+    """
+    model = _headless(policy)
+    head = nn.Linear(policy.config.hidden_size, 1, bias=False)
+    nn.init.zeros_(head.weight)
+    model.score = head.to(device=policy.device)
+    model.eval()
+    return model
+
+
 def token_scalars(
     model: LlamaForSequenceClassification, ids_BT: Tensor, attention_mask_BT: Tensor
 ) -> Tensor:
@@ -66,7 +81,7 @@ def token_scalars(
     is_response_BT = torch.zeros_like(attention_mask_BT)
     rows = rows_of(RowBatch(ids_BT, attention_mask_BT, is_response_BT))
     packed = pack_rows(rows, device=ids_BT.device)
-    scalars_N = _head(model, packed_hidden(model.model, packed)[packed.row_N])
+    scalars_N = head_of(model, packed_hidden(model.model, packed)[packed.row_N])
     zeros_BT = scalars_N.new_zeros(ids_BT.shape)
     return zeros_BT.masked_scatter(attention_mask_BT, scalars_N)
 
@@ -77,9 +92,15 @@ def row_scalars(model: LlamaForSequenceClassification, rows: Sequence[TokenRow])
     Rows that share a prompt share its computation. A row's scalar does not depend on the others.
     """
     packed = pack_rows(rows, device=model.device)
-    return _head(model, packed_hidden(model.model, packed)[packed.last_B])
+    return head_of(model, packed_hidden(model.model, packed)[packed.last_B])
 
 
-def _head(model: LlamaForSequenceClassification, hidden_ND: Tensor) -> Tensor:
-    # A reduced-precision head would round scores to 8 bits.
-    return nn.functional.linear(hidden_ND.float(), model.score.weight.float())[:, 0]
+def _headless(policy: LlamaForCausalLM) -> LlamaForSequenceClassification:
+    """Return a scalar model on the policy's layers, whose head has no weights yet."""
+    config = deepcopy(policy.config)
+    config.num_labels = 1
+    config.architectures = ["LlamaForSequenceClassification"]
+    with torch.device("meta"):
+        model: LlamaForSequenceClassification = LlamaForSequenceClassification(config)
+    model.model = policy.model
+    return model

@@ -1,22 +1,23 @@
-"""Looks at held-out prompts: what PPO stops by, and what its best policy is best at.
+"""Looks at held-out prompts: what PPO stops by, what its best policy is best at, what watches it.
 
-Shapes: B rows, T tokens in a row.
+Shapes: B rows.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from language.scores import ScoreFn
-from language.tokenizers import eos_id_of, pad_id_of
+from language.tokenizers import eos_id_of
 from policies.encoding import EncodedPrompt
-from policies.kl import kl_estimates
-from policies.rollouts import logprobs_of, sample_rollout
+from policies.kl import kl_penalties
+from policies.networks import logprobs_of
+from policies.ppo_models import Models
+from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed, score_rows
 from policies.statistics import Moments, masked_moments, standardised
 from records.configs import PPOConfig
+from records.ppo_choices import TruncationRule
 
 
 class HeldOutLook(NamedTuple):
@@ -25,49 +26,81 @@ class HeldOutLook(NamedTuple):
     scores: Moments
     """Mean and variance of the gated scores."""
     kl: float
-    """Mean over responses of the summed estimates of KL(policy || reference)."""
+    """Mean over responses of what they pay for their divergence from the reference."""
     finished_share: float
     """Share of responses that ended by themselves."""
+    finished_score: float = 0.0
+    """Sum of the gated scores of those, over the number of all responses."""
+    helpfulness: float = 0.0
+    """Mean raw score."""
+    safety: float = 0.0
+    general: Moments | None = None
+    """Mean and variance of the general reward model's scores, where there is one."""
 
     @property
     def units(self) -> Moments:
         """Mean and variance to whiten scores by; equal scores count as having variance 1."""
         return self.scores if self.scores.variance > 0.0 else Moments(self.scores.mean, 1.0)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping; `from_json` reverses it."""
+        general = None if self.general is None else list(self.general)
+        return {**self._asdict(), "scores": list(self.scores), "general": general}
 
-def look_at(
-    policy: LlamaForCausalLM,
-    reference: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    score_fn: ScoreFn,
-    prompts: Sequence[EncodedPrompt],
-    config: PPOConfig,
-) -> HeldOutLook:
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "HeldOutLook":
+        """Return what `to_json` wrote."""
+        general = data.get("general")
+        moments = {
+            "scores": Moments(*data["scores"]),
+            "general": None if general is None else Moments(*general),
+        }
+        return cls(**{**data, **moments})
+
+
+def look_at(models: Models, prompts: Sequence[EncodedPrompt], config: PPOConfig) -> HeldOutLook:
     """Sample a response to each held-out prompt and score it.
 
     Seeds are the same at every look, so that two looks differ by the policy and not by luck.
     """
+    networks = models.networks
     rollout = sample_rollout(
-        policy,
+        networks.as_policy(),
         prompts,
         [derived_seed(config.seed, "heldout", index) for index in range(len(prompts))],
         sampling=config.sampling,
-        eos_id=eos_id_of(tokenizer),
-        pad_id=pad_id_of(tokenizer),
+        eos_id=eos_id_of(models.tokenizer),
         rows_per_batch=config.rows_per_batch,
     )
     scores = score_rows(
-        score_fn, rollout.rows, rollout.is_safety, threshold=config.safety_threshold
+        models.score_fn, rollout.rows, rollout.is_safety, threshold=config.safety_threshold
     )
-    temperature, tokens = config.sampling.temperature, config.tokens_per_microbatch
-    logprobs_BT = logprobs_of(policy, rollout, temperature=temperature, tokens=tokens)
-    reference_BT = logprobs_of(reference, rollout, temperature=temperature, tokens=tokens)
-    kl_BT = kl_estimates(logprobs_BT, reference_BT, config.kl_estimator)
+    groups, temperature = (
+        groups_of(rollout, tokens=config.tokens_per_microbatch),
+        config.sampling.temperature,
+    )
+    own_M = logprobs_of(networks.as_policy(), rollout, groups, temperature=temperature)
+    reference_M = logprobs_of(networks.as_reference(), rollout, groups, temperature=temperature)
+    kl_BR = kl_penalties(
+        rollout.grid(own_M),
+        rollout.grid(reference_M),
+        rollout.response_mask_BR,
+        estimator=config.kl_estimator,
+        scope=config.kl_scope,
+    )
+    general = None
+    if models.monitor is not None:
+        general_B = models.monitor(rollout.rows)
+        general = masked_moments(general_B, general_B.isfinite())
     every_B = scores.gated_B.isfinite()
     return HeldOutLook(
         scores=masked_moments(scores.gated_B, every_B),
-        kl=float(kl_BT.sum(dim=1).mean()),
+        kl=float(kl_BR.sum(dim=1).mean()),
         finished_share=float(rollout.is_finished_B.float().mean()),
+        finished_score=float((scores.gated_B.double() * rollout.is_finished_B).mean()),
+        helpfulness=float(scores.helpfulness_B.mean()),
+        safety=float(scores.safety_B.mean()),
+        general=general,
     )
 
 
@@ -75,8 +108,18 @@ def objective_of(look: HeldOutLook, start: Moments, config: PPOConfig) -> float:
     """Return what PPO maximises, measured on held-out prompts: reward less β times KL.
 
     Equation 4 of arXiv:2307.09288. The mean score is whitened by `start`, the moments before
-    training, as whitening by its own would make every policy's mean zero.
+    training, as whitening by its own would make every policy's mean zero; β is the config's, for
+    a β that is steered would compare two policies by two measures. Cut responses pay by the
+    config's rule, but for bootstrapping: what might have come is no result.
     """
     score = standardised(torch.tensor(look.scores.mean, dtype=torch.float64), start).item()
     unfinished_share = 1.0 - look.finished_share
-    return score - config.truncation_penalty * unfinished_share - config.kl_coef * look.kl
+    penalty = config.truncation_penalty * unfinished_share
+    if config.truncation is TruncationRule.BOOTSTRAP:
+        penalty = 0.0
+    if config.truncation is TruncationRule.REPLACE:
+        finished = look.finished_score - look.finished_share * start.mean
+        score = standardised(
+            torch.tensor(finished, dtype=torch.float64), start._replace(mean=0.0)
+        ).item()
+    return score - penalty - config.kl_coef * look.kl

@@ -1,6 +1,6 @@
 """The losses of PPO, one value per token, and how they become one number.
 
-Shapes: B rows, T tokens in a row.
+Shapes: B rows, T tokens in a row; any other shape will do, as long as all have it.
 """
 
 import torch
@@ -33,11 +33,13 @@ def value_losses(
     )
 
 
-def token_mean(losses_BT: Tensor, mask_BT: Tensor, *, num_tokens: int) -> Tensor:
-    """Return the sum of losses under `mask_BT` divided by `num_tokens`, which the caller counts.
+def token_mean(losses: Tensor, mask: Tensor | None = None, *, num_tokens: int) -> Tensor:
+    """Return the sum of losses under `mask` divided by `num_tokens`, which the caller counts.
+
+    Without a mask every loss is a response token's.
 
     Every response token of a minibatch weighs the same, whatever the length of its response.
     `num_tokens` is the count over the whole minibatch: the parts of it that are computed one after
     the other, or on several processes, then add up to its mean.
     """
-    return losses_BT[mask_BT].sum() / num_tokens
+    return (losses if mask is None else losses[mask]).sum() / num_tokens

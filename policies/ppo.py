@@ -1,7 +1,8 @@
 """Proximal policy optimisation against the gated, whitened reward, in one loop.
 
 Equations 3 and 4 of arXiv:2307.09288, section 3.2.3; what the paper leaves open follows Stiennon et
-al. (arXiv:2009.01325) and is a field of `PPOConfig`. Shapes: B rows, T tokens in a row.
+al. (arXiv:2009.01325) and is a field of `PPOConfig`. Shapes: B rows, R tokens of the longest
+response, M response tokens of all rows.
 """
 
 import time
@@ -9,14 +10,15 @@ from itertools import islice
 
 import torch
 
-from language.models import save_model
 from language.runs import RunContext, RunStopped
-from language.tokenizers import eos_id_of, pad_id_of
-from policies.advantages import generalised_advantages
+from language.tokenizers import eos_id_of
+from policies.alarms import Signs, alarm_row, alarms_of, monitor_alarm, signs_of
 from policies.batches import shuffled_stream
 from policies.encoding import EncodedPrompts, encode_prompts
+from policies.experience import experience_of, rewards_of
 from policies.heldout import HeldOutLook, look_at, objective_of
-from policies.kl import kl_estimates
+from policies.kl import next_kl_coef
+from policies.networks import logprobs_of, view_of
 from policies.ppo_models import Models, create_learners, load_models
 from policies.ppo_progress import (
     Progress,
@@ -24,11 +26,11 @@ from policies.ppo_progress import (
     restore_progress,
     save_best,
     save_progress,
+    save_value_model,
 )
-from policies.rewards import final_scores, token_rewards
-from policies.rollouts import logprobs_of, sample_rollout, values_of, view_of
-from policies.scoring import derived_seed, score_rows
-from policies.statistics import explained_variance, masked_mean, masked_moments, whiten
+from policies.rollouts import Rollout, groups_of, sample_rollout
+from policies.scoring import Scores, derived_seed, score_rows
+from policies.statistics import explained_variance, masked_moments
 from policies.updates import Experience, update_
 from records.configs import PPOConfig
 from records.prompts import read_prompts
@@ -55,20 +57,19 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
 
     # Models, prompts, optimizers; then the place where an earlier attempt stopped.
     models = load_models(spec, config, context)
-    tokenizer, policy, reference, value_model, score_fn = models
+    networks, learners = models.networks, create_learners(models.networks, config)
     train = _prompts(spec, "prompts", models, config)
     heldout = _prompts(spec, "heldout_prompts", models, config)
-    learners = create_learners(models, config)
-    policy_learner, value_learner = learners
     temperature, tokens = config.sampling.temperature, config.tokens_per_microbatch
-    progress = restore_progress(run_directory, models, learners, context)
+    progress = restore_progress(run_directory, networks, learners, context)
     if progress is None:
-        look = look_at(policy, reference, tokenizer, score_fn, heldout.prompts, config)
+        look = look_at(models, heldout.prompts, config)
         objective = objective_of(look, look.units, config)
-        progress = Progress(0, look, look, objective, 0, 0)
+        progress = Progress.begin(look, objective, config.kl_coef)
         save_best(run_directory, models, 0)
         row = _heldout_row(look, objective)
         context.log(0, total_steps=config.num_iterations, kl_coef=config.kl_coef, **row)
+    units = networks.value_units(progress.units)
     stream = shuffled_stream(len(train.prompts), seed=derived_seed(config.seed, "prompts"))
     _ = list(islice(stream, progress.iteration * config.batch_size))  # those already used
 
@@ -79,65 +80,51 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
 
         # Sample one response to each prompt of the batch.
         rollout = sample_rollout(
-            policy,
+            networks.as_policy(),
             [train.prompts[index] for index in islice(stream, config.batch_size)],
             [derived_seed(config.seed, iteration, row) for row in range(config.batch_size)],
             sampling=config.sampling,
-            eos_id=eos_id_of(tokenizer),
-            pad_id=pad_id_of(tokenizer),
+            eos_id=eos_id_of(models.tokenizer),
             rows_per_batch=config.rows_per_batch,
         )
-        mask_BT = rollout.batch.response_mask_BT
         watch.lap("generate")
 
         # Score: helpfulness and safety, joined by the gate.
         scores = score_rows(
-            score_fn, rollout.rows, rollout.is_safety, threshold=config.safety_threshold
+            models.score_fn, rollout.rows, rollout.is_safety, threshold=config.safety_threshold
         )
+        progress = progress._replace(scores=progress.scores.after(scores.gated_B))
         watch.lap("score")
 
-        # What policy, reference and value model say of the sampled tokens before any update.
-        old = view_of(policy, rollout, temperature=temperature, tokens=tokens)
-        reference_BT = logprobs_of(reference, rollout, temperature=temperature, tokens=tokens)
-        units = progress.units
-        values_BT = values_of(value_model, rollout, units=units, tokens=tokens)
+        # What reference, policy and value model say of the sampled tokens before any update.
+        groups = groups_of(rollout, tokens=tokens)
+        reference_M = logprobs_of(networks.as_reference(), rollout, groups, temperature=temperature)
+        watch.lap("reference")
+        view = view_of(networks, rollout, groups, temperature=temperature, units=units)
         watch.lap("logprobs")
 
-        # Rewards per token, advantages, returns.
-        kl_BT = kl_estimates(old.logprobs_BT, reference_BT, config.kl_estimator)
-        final_B = final_scores(
-            scores.gated_B, rollout.is_finished_B, truncation_penalty=config.truncation_penalty
-        )
-        rewards_BT = token_rewards(
-            final_B.to(context.device), kl_BT, mask_BT, kl_coef=config.kl_coef
-        )
-        advantages_BT, returns_BT = generalised_advantages(
-            rewards_BT, values_BT, mask_BT, gamma=config.gamma, gae_lambda=config.gae_lambda
-        )
-        experience = Experience(
-            rollout, old.logprobs_BT, values_BT, whiten(advantages_BT, mask_BT), returns_BT
-        )
-
-        # Update: one step per minibatch.
-        learning_rate = policy_learner.learning_rate
+        # Rewards per token, advantages, returns; then one gradient step per minibatch.
+        rewards = rewards_of(rollout, scores.gated_B, view, reference_M, progress, config)
+        experience = experience_of(rollout, view, rewards.rewards_BR, config)
+        learning_rate, kl_coef = learners.policy.learning_rate, progress.kl_coef
         update = update_(
-            policy,
-            policy_learner,
-            value_model,
-            value_learner,
-            experience,
-            units=units,
-            config=config,
-            generator=context.generator,
+            networks, learners, experience, units=units, config=config, generator=context.generator
         )
         watch.lap("update")
 
+        # What is remembered of it, and what looks wrong.
+        signs = signs_of(rollout, view, rewards.kl, update.ratio_max_deviation)
+        first = progress.first or signs
+        alarms = alarms_of(signs, first, config.alarms)
+        next_coef = next_kl_coef(kl_coef, rewards.kl, target=config.kl_target, gain=config.kl_gain)
+        progress = progress._replace(iteration=iteration, first=first, kl_coef=next_coef)
+
         # Look at the held-out prompts; keep the policy if it is the best so far.
-        progress = progress._replace(iteration=iteration)
         heldout_row: dict[str, float] = {}
         if iteration % config.eval_every == 0 or iteration == config.num_iterations:
-            look = look_at(policy, reference, tokenizer, score_fn, heldout.prompts, config)
-            objective = objective_of(look, units, config)
+            look = look_at(models, heldout.prompts, config)
+            objective = objective_of(look, progress.units, config)
+            alarms |= monitor_alarm(look, progress.start, progress.peak, config.alarms)
             progress = progress.after(look, objective, iteration)
             if progress.best_iteration == iteration:
                 save_best(run_directory, models, iteration)
@@ -145,39 +132,29 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
             watch.lap("heldout")
 
         # Record.
-        if iteration % config.log_every == 0 or heldout_row:
-            gap_BT = (old.logprobs_BT - rollout.sampler_logprobs_BT).abs()
-            reward, variance = masked_moments(scores.gated_B, scores.gated_B.isfinite())
+        if iteration % config.log_every == 0 or heldout_row or alarms:
             context.log(
                 iteration,
                 total_steps=config.num_iterations,
-                reward=reward,
-                reward_deviation=variance**0.5,
-                helpfulness=float(scores.helpfulness_B.mean()),
-                safety=float(scores.safety_B.mean()),
-                kl=float(kl_BT.sum(dim=1).mean()),
-                kl_coef=config.kl_coef,
-                entropy=masked_mean(old.entropies_BT, mask_BT),
-                mean_tokens=float(mask_BT.sum(dim=1).float().mean()),
-                finished_share=float(rollout.is_finished_B.float().mean()),
-                explained_variance=explained_variance(values_BT, returns_BT, mask_BT),
-                sampler_gap_mean=masked_mean(gap_BT, mask_BT),
-                sampler_gap_max=float(gap_BT.max()),
+                kl=rewards.kl,
+                kl_coef=kl_coef,
                 learning_rate=learning_rate,
+                **_rollout_row(rollout, scores, signs),
+                **_fit_row(experience),
                 **update._asdict(),
                 **heldout_row,
+                **alarm_row(alarms, iteration),
                 **watch.laps,
             )
         must_stop = context.stop_requested
         is_due = iteration % config.checkpoint_every == 0 or iteration == config.num_iterations
         if is_due or must_stop:
-            save_progress(run_directory, progress, models, learners, context)
+            save_progress(run_directory, progress, networks, learners, context)
         if must_stop:
             raise RunStopped
 
     summary = _summary(progress, config, train, heldout)
-    value_output = run_directory.outputs / "value"
-    save_model(value_model, tokenizer, value_output)
+    value_output = save_value_model(run_directory, models)
     policy_output = publish_best(run_directory, progress)
     run_directory.write_result(summary, {"policy": policy_output, "value": value_output})
 
@@ -185,22 +162,24 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
 class Stopwatch:
     """Seconds of each phase of an iteration, under `seconds_<phase>`."""
 
+    clock = staticmethod(time.perf_counter)
+
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._last = self.clock()
 
     def lap(self, phase: str) -> None:
         """Book the time since the last lap to `phase`."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        now = time.perf_counter()
+        now = self.clock()
         self.laps[f"seconds_{phase}"] = round(now - self._last, 4)
         self._last = now
 
 
 def _prompts(spec: RunSpec, role: str, models: Models, config: PPOConfig) -> EncodedPrompts:
     """Return the prompts of one input that leave room for a response."""
-    room = models.policy.config.max_position_embeddings - config.sampling.max_new_tokens
+    room = models.networks.policy.config.max_position_embeddings - config.sampling.max_new_tokens
     encoded = encode_prompts(
         models.tokenizer, read_prompts(spec.inputs[role].path), max_tokens=room
     )
@@ -209,13 +188,43 @@ def _prompts(spec: RunSpec, role: str, models: Models, config: PPOConfig) -> Enc
     return encoded
 
 
-def _heldout_row(look: HeldOutLook, objective: float) -> dict[str, float]:
+def _rollout_row(rollout: Rollout, scores: Scores, signs: Signs) -> dict[str, float]:
+    """Return what is known of the responses before anything is learned from them."""
+    reward, variance = masked_moments(scores.gated_B, scores.gated_B.isfinite())
     return {
+        "reward": reward,
+        "reward_deviation": variance**0.5,
+        "helpfulness": float(scores.helpfulness_B.mean()),
+        "safety": float(scores.safety_B.mean()),
+        "entropy": signs.entropy,
+        "rollout_tokens": sum(row.num_tokens for row in rollout.rows),
+        "mean_tokens": signs.mean_tokens,
+        "finished_share": float(rollout.is_finished_B.float().mean()),
+    }
+
+
+def _fit_row(experience: Experience) -> dict[str, float | None]:
+    """Return how well values foretold returns, and how far sampler and trainer disagree."""
+    gap_M = (experience.logprobs_M - experience.rollout.sampler_logprobs_M).abs()
+    every_M = torch.ones_like(gap_M, dtype=torch.bool)
+    explained = explained_variance(experience.values_M, experience.returns_M, every_M)
+    return {
+        "explained_variance": explained,
+        "sampler_gap_mean": float(gap_M.double().mean()),
+        "sampler_gap_max": float(gap_M.max()),
+    }
+
+
+def _heldout_row(look: HeldOutLook, objective: float) -> dict[str, float]:
+    row = {
         "heldout_reward": look.scores.mean,
+        "heldout_helpfulness": look.helpfulness,
+        "heldout_safety": look.safety,
         "heldout_kl": look.kl,
         "heldout_finished_share": look.finished_share,
         "heldout_objective": objective,
     }
+    return row if look.general is None else {**row, "heldout_general": look.general.mean}
 
 
 def _summary(

@@ -1,61 +1,63 @@
-"""The models of PPO, loaded and checked against each other, and the optimizers of two of them."""
+"""The models of PPO, loaded and checked against each other, and the optimizers of two of them.
+
+Shapes: B rows.
+"""
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from transformers import (
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from language.models import load_policy
 from language.optimizers import create_optimizer, create_schedule
+from language.rows import TokenRow, batches_by_length
 from language.runs import RunContext
-from language.scalars import load_scalar_model
+from language.scalars import load_scalar_model, row_scalars
 from language.scores import ScoreFn
 from language.tokenizers import load_tokenizer, tokenizer_digest
+from policies.networks import Networks, adapter_networks, separate_networks, shared_networks
 from policies.scoring import load_score_fn, refuse_other_tokenizer
-from policies.updates import Learner
+from policies.updates import Learner, Learners
 from records.configs import OptimizerConfig, PPOConfig, Schedule
+from records.ppo_choices import ValueNetwork
 from records.rundirs import RunSpec
+
+Monitor = Callable[[Sequence[TokenRow]], Tensor]
+"""Returns scores_B of rows under the general reward model, float32, on the CPU."""
 
 
 class Models(NamedTuple):
-    """Four models, one tokenizer."""
+    """All that a run computes with."""
 
     tokenizer: PreTrainedTokenizerBase
-    policy: LlamaForCausalLM
-    reference: LlamaForCausalLM
-    """The frozen copy that the KL term is measured against."""
-    value_model: LlamaForSequenceClassification
-    """A network of its own, at first the helpfulness reward model, head and all."""
+    networks: Networks
     score_fn: ScoreFn
+    monitor: Monitor | None
+    """The general reward model: never optimised against, it only watches."""
 
 
 def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models:
     """Return the models of a run's inputs.
 
     Raises:
-        ValueError: Their tokenizers differ.
+        ValueError: Their tokenizers differ, or an adapter has no common base.
     """
     paths = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = load_tokenizer(paths["policy"])
-    for role in ("reference", "helpfulness"):
-        digest = tokenizer_digest(load_tokenizer(paths[role]))
-        refuse_other_tokenizer(role, digest, tokenizer)
-    reference = load_policy(paths["reference"], dtype=context.dtype, device=context.device)
-    reference.requires_grad_(False)
+    for role in ("reference", "helpfulness", "general"):
+        if role in paths:
+            digest = tokenizer_digest(load_tokenizer(paths[role]))
+            refuse_other_tokenizer(role, digest, tokenizer)
     return Models(
         tokenizer=tokenizer,
-        policy=load_policy(paths["policy"], dtype=context.dtype, device=context.device),
-        reference=reference,
-        value_model=load_scalar_model(
-            paths["helpfulness"], dtype=context.dtype, device=context.device
-        ),
+        networks=_load_networks(spec, config, context),
         score_fn=load_score_fn(spec, config, tokenizer, context),
+        monitor=_load_monitor(paths, config, context),
     )
 
 
@@ -65,7 +67,7 @@ def num_updates(config: PPOConfig) -> int:
     return config.num_iterations * config.num_epochs * per_epoch
 
 
-def create_learners(models: Models, config: PPOConfig) -> tuple[Learner, Learner]:
+def create_learners(networks: Networks, config: PPOConfig) -> Learners:
     """Return the learners of policy and value model: the same settings but for the rate."""
     value_config = dataclasses.replace(
         config.optimizer,
@@ -73,13 +75,79 @@ def create_learners(models: Models, config: PPOConfig) -> tuple[Learner, Learner
         schedule=Schedule.CONSTANT,
     )
     total_steps = num_updates(config)
-    return (
-        _learner(models.policy, config.optimizer, total_steps),
-        _learner(models.value_model, value_config, total_steps),
+    return Learners(
+        _learner(networks.policy_parameters, config.optimizer, total_steps),
+        _learner(networks.value_parameters, value_config, total_steps),
     )
 
 
-def _learner(model: PreTrainedModel, config: OptimizerConfig, total_steps: int) -> Learner:
-    optimizer = create_optimizer(model, config)
+def _learner(
+    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, total_steps: int
+) -> Learner:
+    optimizer = create_optimizer(nn.ParameterList(parameters.values()), config)
     schedule = create_schedule(optimizer, config, total_steps)
     return Learner(optimizer, schedule, config.max_grad_norm)
+
+
+def _load_networks(spec: RunSpec, config: PPOConfig, context: RunContext) -> Networks:
+    """Return the networks in the arrangement that the config asks for.
+
+    Trained weights are read in float32, which they are trained in; the others as they compute.
+    """
+    policy_input, reference_input = spec.inputs["policy"], spec.inputs["reference"]
+    is_shared = config.value_network is ValueNetwork.SHARED
+    dtype, checkpoint_activations = context.dtype, config.checkpoint_activations
+    if config.lora_rank:
+        if policy_input.digest != reference_input.digest:
+            raise ValueError(
+                "lora_rank: with adapters the reference is the policy with its adapters off, so "
+                "`policy` and `reference` must be the same; set lora_rank to 0 or ppo_reference "
+                "to start"
+            )
+        base = load_policy(policy_input.path, dtype=dtype, device=context.device)
+        return adapter_networks(
+            base,
+            rank=config.lora_rank,
+            alpha=config.lora_alpha,
+            seed=config.seed,
+            is_trunk_shared=is_shared,
+            dtype=dtype,
+            checkpoint_activations=checkpoint_activations,
+        )
+    policy = load_policy(policy_input.path, device=context.device)
+    reference = load_policy(reference_input.path, dtype=dtype, device=context.device)
+    reference.requires_grad_(False)
+    if is_shared:
+        return shared_networks(
+            policy, reference, dtype=dtype, checkpoint_activations=checkpoint_activations
+        )
+    value_model = load_scalar_model(spec.inputs["helpfulness"].path, device=context.device)
+    return separate_networks(
+        policy, value_model, reference, dtype=dtype, checkpoint_activations=checkpoint_activations
+    )
+
+
+def _load_monitor(
+    paths: Mapping[str, Path], config: PPOConfig, context: RunContext
+) -> Monitor | None:
+    if "general" not in paths:
+        return None
+    model = load_scalar_model(paths["general"], dtype=context.dtype, device=context.device)
+    return _RowScorer(model, config.rows_per_batch)
+
+
+class _RowScorer:
+    """Scores rows under one reward model."""
+
+    def __init__(self, model: LlamaForSequenceClassification, rows_per_batch: int) -> None:
+        self._model = model
+        self._rows_per_batch = rows_per_batch
+
+    @torch.inference_mode()
+    def __call__(self, rows: Sequence[TokenRow]) -> Tensor:
+        """Return scores_B in the order of `rows`."""
+        scores_B = torch.empty(len(rows))
+        lengths = [row.num_tokens for row in rows]
+        for indices in batches_by_length(lengths, rows_per_batch=self._rows_per_batch):
+            scores_B[indices] = row_scalars(self._model, [rows[i] for i in indices]).cpu()
+        return scores_B

@@ -1,4 +1,4 @@
-"""From scores to rewards per token: whitening, the truncation penalty, the KL penalty.
+"""From scores to rewards per token: the rule for cut responses, the KL penalty.
 
 The gate itself is `language.scores.gated_score`. Shapes: B rows, T tokens in a row.
 """
@@ -8,17 +8,32 @@ from torch import Tensor
 
 from language.scores import gated_score
 from policies.statistics import whiten
+from records.ppo_choices import TruncationRule
 
 __all__ = ["final_scores", "gated_score", "last_response_tokens", "token_rewards", "whiten"]
 
 
-def final_scores(scores_B: Tensor, is_finished_B: Tensor, *, truncation_penalty: float) -> Tensor:
-    """Return R̃_c: the gated scores whitened over the batch, less the penalty where one is due.
+def final_scores(
+    white_B: Tensor,
+    is_finished_B: Tensor,
+    *,
+    truncation: TruncationRule,
+    truncation_penalty: float,
+    last_values_B: Tensor,
+    gamma: float,
+) -> Tensor:
+    """Return what each response is paid at its last token, R̃_c where it ended by itself.
 
-    A response that reached the length limit has not ended: it is no terminal state whose score
-    counts in full, so `truncation_penalty` is subtracted, in units of the batch's deviation.
+    A response that reached the length limit has not ended: it is no terminal state whose whitened
+    score counts in full. By `truncation` it pays `truncation_penalty` (in deviations) out of its
+    score, is paid the penalty alone, or is paid what the value model expects of the state it was
+    cut in, `last_values_B`, one step later: γ V, as in equation 16 of arXiv:1506.02438.
     """
-    return whiten(scores_B.float()) - truncation_penalty * (~is_finished_B).float()
+    if truncation is TruncationRule.PENALTY:
+        return white_B - truncation_penalty * (~is_finished_B).float()
+    if truncation is TruncationRule.REPLACE:
+        return white_B.masked_fill(~is_finished_B, -truncation_penalty)
+    return torch.where(is_finished_B, white_B, gamma * last_values_B)
 
 
 def last_response_tokens(response_mask_BT: Tensor) -> Tensor:

@@ -1,24 +1,21 @@
-"""Rollouts: one response per prompt from the policy as it stands, and what models say of them.
+"""Rollouts: one response per prompt from the policy as it stands, and its tokens in two layouts.
 
-Shapes: B rows, T tokens in a row. All tensors of a rollout have the same rows and columns: column
-t of a row speaks of its token t.
+Shapes: B rows, R tokens of the longest response, M response tokens of all rows. Models speak of the
+M tokens, row after row; what follows time along a response (advantages) is a grid of B by R.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+from transformers import LlamaForCausalLM
 
 from language.generation import GenerationRequest, generate
-from language.logprobs import response_logprobs, response_statistics
-from language.packing import split_by_tokens
-from language.rows import RowBatch, TokenRow, pad_rows
-from language.scalars import token_scalars
-from policies.advantages import state_values
+from language.packing import PackedRows, pack_rows, split_by_tokens
+from language.rows import TokenRow
 from policies.encoding import EncodedPrompt
-from policies.statistics import Moments, standardised
 from records.configs import SamplingConfig
 
 
@@ -26,19 +23,35 @@ class Rollout(NamedTuple):
     """Responses of one policy to prompts, one row each."""
 
     rows: list[TokenRow]
-    batch: RowBatch
     is_safety: list[bool]
     is_finished_B: Tensor
     """Whether the response ended by itself."""
-    sampler_logprobs_BT: Tensor
+    sampler_logprobs_M: Tensor
     """What the sampler took for the tokens' log-probabilities; only ever compared."""
+    response_mask_BR: Tensor
+    """True on real tokens. Built from lengths: the padding id may well be the end token."""
+    place_M: Tensor
+    """Where each token lies in the grid, read row after row."""
+
+    def grid(self, values_M: Tensor) -> Tensor:
+        """Return values_BR of `values_M`; 0 after a response."""
+        rows, columns = self.response_mask_BR.shape
+        flat = values_M.new_zeros(rows * columns).index_copy(0, self.place_M, values_M)
+        return flat.view(rows, columns)
+
+    def flat(self, values_BR: Tensor) -> Tensor:
+        """Return values_M of `values_BR`."""
+        return values_BR.flatten().index_select(0, self.place_M)
 
 
-class PolicyView(NamedTuple):
-    """A policy's own view of a rollout's tokens; 0 outside the response."""
+class Group(NamedTuple):
+    """Some rows of a rollout, packed for one forward pass, and where their tokens are."""
 
-    logprobs_BT: Tensor
-    entropies_BT: Tensor
+    packed: PackedRows
+    token_M: Tensor
+    """The place of each of their response tokens among those of the rollout."""
+    row_B: Tensor
+    """Their numbers."""
 
 
 def sample_rollout(
@@ -48,7 +61,6 @@ def sample_rollout(
     *,
     sampling: SamplingConfig,
     eos_id: int,
-    pad_id: int,
     rows_per_batch: int,
 ) -> Rollout:
     """Return one sampled response to each prompt; the ids are those sampled, never re-encoded."""
@@ -64,84 +76,54 @@ def sample_rollout(
     ]
     generated = generate(policy, requests, eos_ids=[eos_id], rows_per_batch=rows_per_batch)
     responses = [first for (first,) in generated]
-    rows = [TokenRow(p.ids, r.ids) for p, r in zip(prompts, responses, strict=True)]
-    batch = pad_rows(rows, pad_id=pad_id, device=policy.device)
-    flat_logprobs = torch.tensor([value for r in responses for value in r.logprobs])
-    zeros_BT = torch.zeros(batch.ids_BT.shape, device=policy.device)
-    return Rollout(
-        rows=rows,
-        batch=batch,
+    return create_rollout(
+        [TokenRow(p.ids, r.ids) for p, r in zip(prompts, responses, strict=True)],
         is_safety=[prompt.prompt.is_safety for prompt in prompts],
-        is_finished_B=torch.tensor([response.is_finished for response in responses]),
-        sampler_logprobs_BT=zeros_BT.masked_scatter(
-            batch.response_mask_BT, flat_logprobs.to(policy.device)
-        ),
+        is_finished=[response.is_finished for response in responses],
+        sampler_logprobs=[value for response in responses for value in response.logprobs],
+        device=policy.device,
     )
 
 
-def select_rows(batch: RowBatch, indices: Sequence[int]) -> RowBatch:
-    """Return some rows of `batch`, cut to the longest of them."""
-    width = int(batch.attention_mask_BT[list(indices)].sum(dim=1).max())
-    ids_BT, attention_mask_BT, response_mask_BT = (part[list(indices), :width] for part in batch)
-    return RowBatch(ids_BT, attention_mask_BT, response_mask_BT)
+def create_rollout(
+    rows: list[TokenRow],
+    *,
+    is_safety: list[bool],
+    is_finished: Sequence[bool],
+    sampler_logprobs: Sequence[float],
+    device: torch.device,
+) -> Rollout:
+    """Return the rollout of `rows`, its layouts worked out from their lengths."""
+    lengths = [len(row.response_ids) for row in rows]
+    width = max(lengths)
+    places = [b * width + r for b, length in enumerate(lengths) for r in range(length)]
+    mask_BR = torch.arange(width) < torch.tensor(lengths)[:, None]
+    return Rollout(
+        rows=rows,
+        is_safety=is_safety,
+        is_finished_B=torch.tensor(is_finished),
+        sampler_logprobs_M=torch.tensor(sampler_logprobs, device=device),
+        response_mask_BR=mask_BR.to(device),
+        place_M=torch.tensor(places, device=device),
+    )
 
 
-@torch.no_grad()
-def view_of(
-    policy: LlamaForCausalLM, rollout: Rollout, *, temperature: float, tokens: int
-) -> PolicyView:
-    """Return log-probabilities and entropies under `policy`, at the temperature of sampling."""
-
-    def compute(batch: RowBatch) -> Tensor:
-        return torch.stack(response_statistics(policy, batch, temperature=temperature))
-
-    return PolicyView(*_by_groups(compute, rollout, tokens=tokens, num_channels=2))
-
-
-@torch.no_grad()
-def logprobs_of(
-    policy: LlamaForCausalLM, rollout: Rollout, *, temperature: float, tokens: int
-) -> Tensor:
-    """Return logprobs_BT under `policy`, at the temperature of sampling; 0 outside responses."""
-
-    def compute(batch: RowBatch) -> Tensor:
-        return response_logprobs(policy, batch, temperature=temperature)[None]
-
-    return _by_groups(compute, rollout, tokens=tokens, num_channels=1)[0]
-
-
-@torch.no_grad()
-def values_of(
-    value_model: LlamaForSequenceClassification, rollout: Rollout, *, units: Moments, tokens: int
-) -> Tensor:
-    """Return values_BT: at each response token the value of the state before it; else 0."""
-
-    def compute(batch: RowBatch) -> Tensor:
-        return response_values(value_model, batch, units=units)[None]
-
-    return _by_groups(compute, rollout, tokens=tokens, num_channels=1)[0]
-
-
-def response_values(
-    value_model: LlamaForSequenceClassification, batch: RowBatch, *, units: Moments
-) -> Tensor:
-    """Return values_BT of one batch, with gradient: state values at response tokens, else 0.
-
-    The model speaks in raw scores, being a reward model at first; rewards are whitened. `units`
-    (mean and variance of the scores before training) takes the one to the other.
-    """
-    scalars_BT = token_scalars(value_model, batch.ids_BT, batch.attention_mask_BT)
-    return state_values(standardised(scalars_BT, units), batch.response_mask_BT)
-
-
-def _by_groups(
-    compute: Callable[[RowBatch], Tensor], rollout: Rollout, *, tokens: int, num_channels: int
-) -> Tensor:
-    """Return `compute` of the whole rollout, at most `tokens` at a time."""
-    shape = (num_channels, *rollout.batch.ids_BT.shape)
-    result_CBT_ = torch.zeros(shape, device=rollout.batch.ids_BT.device)
-    lengths = [row.num_tokens for row in rollout.rows]
-    for indices in split_by_tokens(lengths, tokens=tokens):
-        values_CBT = compute(select_rows(rollout.batch, indices))
-        result_CBT_[:, indices, : values_CBT.shape[2]] = values_CBT
-    return result_CBT_
+def groups_of(
+    rollout: Rollout, indices: Sequence[int] | None = None, *, tokens: int
+) -> list[Group]:
+    """Return the rows of `indices` (all without any) in groups of at most `tokens` tokens."""
+    rows, device = rollout.rows, rollout.place_M.device
+    chosen = list(range(len(rows))) if indices is None else list(indices)
+    starts = list(accumulate((len(row.response_ids) for row in rows), initial=0))
+    groups = []
+    for group in split_by_tokens([rows[i].num_tokens for i in chosen], tokens=tokens):
+        numbers = [chosen[place] for place in group]
+        places = [t for i in numbers for t in range(starts[i], starts[i + 1])]
+        groups.append(
+            Group(
+                packed=pack_rows([rows[i] for i in numbers], device=device),
+                token_M=torch.tensor(places, device=device),
+                row_B=torch.tensor(numbers, device=device),
+            )
+        )
+    return groups

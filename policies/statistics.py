@@ -22,6 +22,32 @@ class Moments(NamedTuple):
     variance: float
 
 
+class RunningMoments(NamedTuple):
+    """Mean and population variance of all values seen so far."""
+
+    count: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+
+    def after(self, values: Tensor) -> "RunningMoments":
+        """Return the moments with `values` of this process added, in float64.
+
+        Two sets' moments are joined as by Chan, Golub and LeVeque (Stanford STAN-CS-79-773, 1979).
+        """
+        new = masked_moments(values, torch.ones_like(values, dtype=torch.bool))
+        count = self.count + values.numel()
+        share = values.numel() / count
+        gap = new.mean - self.mean
+        spread = (1.0 - share) * self.variance + share * new.variance
+        variance = spread + share * (1.0 - share) * gap * gap
+        return RunningMoments(count, self.mean + share * gap, variance)
+
+    @property
+    def moments(self) -> Moments:
+        """Mean and variance without the count."""
+        return Moments(self.mean, self.variance)
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> float:
     """Return the mean of `values` where `mask` is True, over all processes.
 
@@ -54,7 +80,7 @@ def whiten(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return (x - mean) / sqrt(variance + 1e-8) under `mask`, 0 elsewhere.
 
     WHITEN of arXiv:2307.09288, section 3.2.3, as lm-human-preferences computes it: the variance is
-    the population's (ddof 0), the scope is the whole batch on all processes, never one process or
+    the population's (ddof 0), the scope is all that is given on all processes, never one process or
     one minibatch. Equal values give zeros.
     """
     mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask

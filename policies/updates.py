@@ -1,22 +1,22 @@
 """One iteration's gradient steps of PPO: policy and value model learn from one rollout.
 
-Shapes: B rows, T tokens in a row.
+Shapes: M response tokens. Within the loop over minibatches nothing waits for the device: rows are
+packed before it, and what is measured is read after it.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
-from language.logprobs import response_logprobs
-from language.packing import split_by_tokens
+from language.logprobs import packed_logprobs
+from language.packing import packed_hidden
 from policies.losses import policy_losses, token_mean, value_losses
-from policies.rollouts import Rollout, response_values, select_rows
+from policies.networks import Networks, packed_values
+from policies.rollouts import Group, Rollout, groups_of
 from policies.statistics import Moments
 from records.configs import PPOConfig
 
@@ -33,33 +33,38 @@ class Learner(NamedTuple):
         """The rate of the next step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step_(self) -> float:
+    def step_(self) -> Tensor:
         """Update the parameters by their gradients, clear these, return their norm before clipping.
 
-        Raises:
-            FloatingPointError: The norm is not finite.
+        It is not read here, which would wait for the device: the caller must refuse a norm that is
+        not finite before anything is kept.
         """
         groups = self.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm).item()
-        if not math.isfinite(grad_norm):
-            raise FloatingPointError(f"gradient norm {grad_norm}; lower the learning rate")
+        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         return grad_norm
 
 
+class Learners(NamedTuple):
+    """What moves the policy's weights, and what moves the value model's."""
+
+    policy: Learner
+    value: Learner
+
+
 class Experience(NamedTuple):
     """A rollout with all that was computed from it before the first update."""
 
     rollout: Rollout
-    logprobs_BT: Tensor
+    logprobs_M: Tensor
     """Of the policy that sampled, recomputed by the trainer."""
-    values_BT: Tensor
-    advantages_BT: Tensor
-    """Whitened over the batch's response tokens."""
-    returns_BT: Tensor
+    values_M: Tensor
+    advantages_M: Tensor
+    """Whitened over the batch's response tokens, unless the config leaves them as they are."""
+    returns_M: Tensor
 
 
 class UpdateMetrics(NamedTuple):
@@ -77,11 +82,17 @@ class UpdateMetrics(NamedTuple):
     value_grad_norm: float
 
 
+class Minibatch(NamedTuple):
+    """The rows of one gradient step, packed."""
+
+    groups: list[Group]
+    num_tokens: int
+    """Response tokens of all groups."""
+
+
 def update_(
-    policy: LlamaForCausalLM,
-    policy_learner: Learner,
-    value_model: LlamaForSequenceClassification,
-    value_learner: Learner,
+    networks: Networks,
+    learners: Learners,
     experience: Experience,
     *,
     units: Moments,
@@ -92,38 +103,39 @@ def update_(
 
     Minibatches are drawn at random; one that is too large is computed in parts, each
     divided by the whole minibatch's response tokens, so that parts add up to its mean.
+
+    Raises:
+        FloatingPointError: A gradient was not finite; the weights are not to be kept.
     """
-    rows = experience.rollout.rows
-    sums = torch.zeros(4, dtype=torch.float64)
-    grad_norms: list[float] = []
-    value_grad_norms: list[float] = []
-    first_deviations: list[float] = []
-    total_tokens = 0
-    for minibatch in draw_minibatches(len(rows), config, generator):
-        minibatch_rows = [rows[i] for i in minibatch]
-        num_tokens = sum(len(row.response_ids) for row in minibatch_rows)
-        lengths = [row.num_tokens for row in minibatch_rows]
-        for group in split_by_tokens(lengths, tokens=config.tokens_per_microbatch):
-            indices = [minibatch[i] for i in group]
-            terms, deviation = _backward(
-                policy, value_model, experience, indices, num_tokens, units=units, config=config
+    minibatches = prepare_minibatches(experience.rollout, config, generator)
+    device = experience.logprobs_M.device
+    sums_4 = torch.zeros(4, dtype=torch.float64, device=device)
+    deviation = torch.zeros((), device=device)
+    norms: list[Tensor] = []
+    for number, (groups, num_tokens) in enumerate(minibatches):
+        for group in groups:
+            terms_4, group_deviation = _backward(
+                networks, experience, group, num_tokens, units=units, config=config
             )
-            sums = sums + num_tokens * terms
-            if not grad_norms:
-                first_deviations.append(deviation)
-        grad_norms.append(policy_learner.step_())
-        value_grad_norms.append(value_learner.step_())
-        total_tokens += num_tokens
-    policy_loss, value_loss, approx_kl, clip_fraction = (sums / total_tokens).tolist()
-    return UpdateMetrics(
-        policy_loss=policy_loss,
-        value_loss=value_loss,
-        approx_kl=approx_kl,
-        clip_fraction=clip_fraction,
-        ratio_max_deviation=max(first_deviations),
-        grad_norm=sum(grad_norms) / len(grad_norms),
-        value_grad_norm=sum(value_grad_norms) / len(value_grad_norms),
-    )
+            sums_4 = sums_4 + num_tokens * terms_4
+            if number == 0:
+                deviation = torch.maximum(deviation, group_deviation)
+        norms += [learners.policy.step_(), learners.value.step_()]
+        networks.refresh_()
+    return _metrics(sums_4, deviation, norms, sum(m.num_tokens for m in minibatches))
+
+
+def prepare_minibatches(
+    rollout: Rollout, config: PPOConfig, generator: torch.Generator
+) -> list[Minibatch]:
+    """Return the rows of every step, packed into groups of like length."""
+    return [
+        Minibatch(
+            groups_of(rollout, indices, tokens=config.tokens_per_microbatch),
+            sum(len(rollout.rows[i].response_ids) for i in indices),
+        )
+        for indices in draw_minibatches(len(rollout.rows), config, generator)
+    ]
 
 
 def draw_minibatches(
@@ -139,43 +151,63 @@ def draw_minibatches(
 
 
 def _backward(
-    policy: LlamaForCausalLM,
-    value_model: LlamaForSequenceClassification,
+    networks: Networks,
     experience: Experience,
-    indices: Sequence[int],
+    group: Group,
     num_tokens: int,
     *,
     units: Moments,
     config: PPOConfig,
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor]:
     """Add some rows' share of both gradients; return their share of the metrics, and max |ρ - 1|.
 
-    The shares are of policy loss, value loss, approximate KL and clip fraction.
+    The shares are of policy loss, value loss, approximate KL and clip fraction. Models with layers
+    of their own go one after the other, so that one's activations are gone before the other's.
     """
-    batch = select_rows(experience.rollout.batch, indices)
-    width = batch.ids_BT.shape[1]
-    mask_BT = batch.response_mask_BT
-    old_BT, old_values_BT, advantages_BT, returns_BT = (
-        part_BT[list(indices), :width] for part_BT in experience[1:]
-    )
+    packed, token_M, _ = group
+    old_M, old_values_M, advantages_M, returns_M = (part[token_M] for part in experience[1:])
 
-    logprobs_BT = response_logprobs(policy, batch, temperature=config.sampling.temperature)
-    losses_BT = policy_losses(logprobs_BT, old_BT, advantages_BT, clip_range=config.clip_range)
-    policy_loss = token_mean(losses_BT, mask_BT, num_tokens=num_tokens)
-    torch.autograd.backward(policy_loss)
+    policy = networks.as_policy()
+    hidden_TD = packed_hidden(policy.model, packed)
+    logprobs_M = packed_logprobs(policy, hidden_TD, packed, temperature=config.sampling.temperature)
+    losses_M = policy_losses(logprobs_M, old_M, advantages_M, clip_range=config.clip_range)
+    policy_loss = token_mean(losses_M, num_tokens=num_tokens)
+    if not networks.is_trunk_shared:
+        torch.autograd.backward(policy_loss)
+        hidden_TD = packed_hidden(networks.as_value_model().model, packed)
 
-    values_BT = response_values(value_model, batch, units=units)
-    losses_BT = value_losses(
-        values_BT, old_values_BT, returns_BT, clip_range=config.value_clip_range
-    )
-    value_loss = token_mean(losses_BT, mask_BT, num_tokens=num_tokens)
-    torch.autograd.backward(config.value_loss_coef * value_loss)
+    values_M = packed_values(networks.value_model, hidden_TD, packed, units=units)
+    losses_M = value_losses(values_M, old_values_M, returns_M, clip_range=config.value_clip_range)
+    value_loss = token_mean(losses_M, num_tokens=num_tokens)
+    loss = config.value_loss_coef * value_loss
+    torch.autograd.backward(policy_loss + loss if networks.is_trunk_shared else loss)
 
     with torch.no_grad():
-        log_ratios_BT = (logprobs_BT - old_BT).detach()
-        deviations_BT = log_ratios_BT.expm1()
-        approx_kl = token_mean(deviations_BT - log_ratios_BT, mask_BT, num_tokens=num_tokens)
-        is_clipped_BT = (deviations_BT.abs() > config.clip_range).float()
-        clip_fraction = token_mean(is_clipped_BT, mask_BT, num_tokens=num_tokens)
-        shares = torch.stack([policy_loss, value_loss, approx_kl, clip_fraction])
-    return shares.detach().double().cpu(), float(deviations_BT.abs().max())
+        log_ratios_M = (logprobs_M - old_M).detach()
+        deviations_M = log_ratios_M.expm1()
+        approx_kl = token_mean(deviations_M - log_ratios_M, num_tokens=num_tokens)
+        is_clipped_M = (deviations_M.abs() > config.clip_range).float()
+        clip_fraction = token_mean(is_clipped_M, num_tokens=num_tokens)
+        shares_4 = torch.stack([policy_loss, value_loss, approx_kl, clip_fraction])
+    return shares_4.detach().double(), deviations_M.abs().max()
+
+
+def _metrics(
+    sums_4: Tensor, deviation: Tensor, norms: list[Tensor], num_tokens: int
+) -> UpdateMetrics:
+    """Read what was measured from the device, all at once."""
+    values = torch.stack(norms).tolist()
+    policy_norms, value_norms = values[::2], values[1::2]
+    for norm in (*policy_norms, *value_norms):
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"gradient norm {norm}; lower the learning rate")
+    policy_loss, value_loss, approx_kl, clip_fraction = (sums_4 / num_tokens).tolist()
+    return UpdateMetrics(
+        policy_loss=policy_loss,
+        value_loss=value_loss,
+        approx_kl=approx_kl,
+        clip_fraction=clip_fraction,
+        ratio_max_deviation=float(deviation),
+        grad_norm=sum(policy_norms) / len(policy_norms),
+        value_grad_norm=sum(value_norms) / len(value_norms),
+    )

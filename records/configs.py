@@ -5,6 +5,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from records.fields import Config, bounded
+from records.ppo_choices import (
+    AlarmConfig,
+    KLEstimator,
+    KLScope,
+    TruncationRule,
+    ValueNetwork,
+    WhitenScope,
+)
 from records.preferences import Axis, Rating
 
 
@@ -118,7 +126,8 @@ class RunConfig(Config):
     """Processes that share the run, one for each GPU of its host; 0 takes as many as its worker
     offers."""
     dtype: str = "float32"
-    """Type in which models compute: float32 or bfloat16; all but PPO update float32 weights."""
+    """Type in which models compute: float32 or bfloat16; the weights that are trained are float32
+    in either case."""
     device: str = "auto"
     """auto takes a GPU where there is one; cpu and cuda insist."""
     checkpoint_every: int = bounded(50, low=1)
@@ -313,20 +322,13 @@ class RejectionSamplingConfig(RunConfig):
     """How the start model is fine-tuned on the selected responses."""
 
 
-class KLEstimator(StrEnum):
-    """Per-token estimate of KL(policy || reference) that is subtracted from the score."""
-
-    K1 = "k1"
-    K2 = "k2"
-    K3 = "k3"
-
-
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(RunConfig):
     """Proximal policy optimisation against the gated reward (section 3.2.3, equations 3 and 4).
 
     Inputs: `policy`, `reference`, `prompts`, `heldout_prompts` (JSON Lines), `helpfulness`,
-    `safety` (reward models; the value model starts from the helpfulness one).
+    `safety` (reward models; the value model starts from the helpfulness one), optional `general`
+    (a reward model that is never optimised against: it watches over the held-out prompts).
     Outputs: `policy` (the best on held-out prompts), `value`.
     """
 
@@ -339,7 +341,14 @@ class PPOConfig(RunConfig):
     minibatch_size: int = bounded(64, low=1)
     """Responses in one gradient step."""
     tokens_per_microbatch: int = bounded(16384, low=16)
-    """Tokens in one forward pass, padding included; bounds memory and changes no result."""
+    """Tokens in one forward pass; bounds memory and changes no result."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for the backward pass: less memory, a third more work."""
+    lora_rank: int = bounded(0, low=0, high=1024)
+    """Rank of the adapters that are trained in place of all weights: policy and value model then
+    stand on one base, and the reference is that base with its adapters off. 0 for none."""
+    lora_alpha: int = bounded(32, low=1)
+    """Adapters are scaled by this over their rank."""
     num_epochs: int = bounded(1, low=1, high=16)
     """Passes over each iteration's responses; the paper takes one step per minibatch."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -349,21 +358,44 @@ class PPOConfig(RunConfig):
     value_clip_range: float = bounded(0.2, above=0.0)
     """Value predictions are clipped to the old value ± this in the value loss."""
     value_loss_coef: float = bounded(0.1, low=0.0, high=10.0)
-    """Weight of the value loss where policy and value share an optimizer step."""
+    """Weight of the value loss; it matters where policy and value share layers."""
+    value_network: ValueNetwork = ValueNetwork.SEPARATE
+    """separate: a network of its own that starts as the helpfulness reward model. shared: a head on
+    the policy's layers that starts at 0; one pass serves both, and the value loss moves both."""
     gamma: float = bounded(1.0, low=0.0, high=1.0)
     """Discount per token. Not stated in the paper."""
     gae_lambda: float = bounded(0.95, low=0.0, high=1.0)
     """Lambda of generalised advantage estimation. Not stated in the paper."""
+    has_whitened_advantages: bool = True
+    """Whether advantages are whitened over the iteration's response tokens. Not stated."""
     kl_coef: float = bounded(0.01, low=0.0, high=10.0)
     """Beta of equation 4: 0.01 for 7B and 13B, 0.005 for 34B and 70B."""
     kl_estimator: KLEstimator = KLEstimator.K1
-    """Estimator that is subtracted per token; the one reported is the same tensor."""
+    """Estimator that is subtracted: k1 = d, k2 = d² / 2 or k3 = exp(-d) - 1 + d of the difference d
+    of log-probabilities. The divergence that is reported is the same tensor."""
+    kl_scope: KLScope = KLScope.TOKEN
+    """token: each token pays its own estimate. sequence: the last token pays one estimate of the
+    whole response, of the summed difference. Not stated in the paper."""
+    kl_target: float = bounded(0.0, low=0.0)
+    """KL per response, in nats, that beta is steered to after every iteration; 0 keeps beta fixed,
+    as the paper does."""
+    kl_gain: float = bounded(0.1, above=0.0, high=1.0)
+    """How fast beta is steered: at most by a fifth of this an iteration (arXiv:1909.08593,
+    section 2.2)."""
+    whiten_scope: WhitenScope = WhitenScope.BATCH
+    """Mean and deviation that whiten the gated score: batch, those of the iteration's responses;
+    running, of all responses so far; start, of the held-out responses before training. Not stated
+    in the paper."""
     safety_threshold: float = bounded(0.15, low=0.0, high=1.0)
     """The gate: below this safety score the safety model decides."""
     score_function: str = "rewardmodels.scoring:load_score_fn"
     """`module:function` that loads the score function; `policies.noise:load_score_fn` is noise."""
+    truncation: TruncationRule = TruncationRule.PENALTY
+    """What a response is paid that never ended. penalty: its whitened score less the penalty.
+    replace: minus the penalty, whatever its score. bootstrap: no score, but the value of the state
+    it was cut in, for the episode has not ended. Not stated in the paper."""
     truncation_penalty: float = bounded(1.0, low=0.0)
-    """Subtracted from the whitened score of a response that never ended."""
+    """The penalty, in deviations of whitened scores."""
     value_learning_rate: float = bounded(1e-5, above=0.0, high=1.0)
     """Constant learning rate of the value model."""
     eval_every: int = bounded(10, low=1)
@@ -376,6 +408,8 @@ class PPOConfig(RunConfig):
         default_factory=lambda: OptimizerConfig(learning_rate=1e-6, schedule=Schedule.CONSTANT)
     )
     """Optimizer of the policy."""
+    alarms: AlarmConfig = field(default_factory=AlarmConfig)
+    """What raises an alarm."""
 
 
 @dataclass(frozen=True, kw_only=True)

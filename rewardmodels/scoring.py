@@ -53,10 +53,12 @@ class RewardScorer:
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[Axis, Tensor]:
         """Return scores_B of each axis, in the order of `rows`: raw, float32, on the CPU."""
-        return {
-            axis: score_rows(model, rows, rows_per_batch=self._rows_per_batch)
-            for axis, model in self._models.items()
+        # One model may serve several axes: it reads the rows once.
+        scores = {
+            model: score_rows(model, rows, rows_per_batch=self._rows_per_batch)
+            for model in set(self._models.values())
         }
+        return {axis: scores[model] for axis, model in self._models.items()}
 
 
 def load_score_fn(
@@ -74,9 +76,10 @@ def load_score_fn(
     digest = shared_digest(
         {axis.value: tokenizer_digest(tokenizer) for axis, tokenizer in tokenizers.items()}
     )
-    models = {
-        axis: load_scalar_model(path, dtype=dtype, device=device) for axis, path in paths.items()
+    loaded = {
+        path: load_scalar_model(path, dtype=dtype, device=device) for path in set(paths.values())
     }
+    models = {axis: loaded[path] for axis, path in paths.items()}
     return RewardScorer(models, tokenizer_digest=digest, rows_per_batch=rows_per_batch)
 
 

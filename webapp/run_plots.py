@@ -19,7 +19,9 @@ from webapp.plots import (
 )
 from webapp.wording import capitalised, spoken
 
-_UNPLOTTED = re.compile(r"^(step|total_steps|seconds.*|.*_per_second|pairs|rows|.*tokens_seen)$")
+_UNPLOTTED = re.compile(
+    r"^(step|total_steps|seconds.*|.*_per_second|pairs|rows|.*tokens_seen|alarm_\w+)$"
+)
 
 
 class _Group(NamedTuple):
@@ -37,7 +39,7 @@ def _group(title: str, pattern: str, y_range: tuple[float, float] | None = None)
 _GROUPS = (
     _group("Loss", r"^(\w+_)?loss$"),
     _group("Reward and score", r"^(heldout_|eval_|mean_)?(reward|score)(_\w+)?$"),
-    _group("Scores by axis", r"^(\w+_)?(helpfulness|safety)(_\w+)?$"),
+    _group("Scores by axis", r"^(\w+_)?(helpfulness|safety|general)(_\w+)?$"),
     _group("KL to the reference", r"^(\w+_)?kl(_\w+)?$"),
     _group("Accuracy", r"^accuracy$", (0.0, 1.0)),
     _group("Accuracy by rating", r"^accuracy_\w+$", (0.0, 1.0)),

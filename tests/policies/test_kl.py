@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from policies.kl import kl_estimates
-from records.configs import KLEstimator
+from policies.kl import kl_estimates, kl_penalties, next_kl_coef
+from records.ppo_choices import KLEstimator, KLScope
 
 POLICY_5 = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05], dtype=torch.float64)
 REFERENCE_5 = torch.tensor([0.2, 0.2, 0.2, 0.2, 0.2], dtype=torch.float64)
@@ -61,3 +61,36 @@ def test_k1_as_a_reward_has_the_gradient_of_the_divergence() -> None:
     k1 = kl_estimates(logprobs, REFERENCE_5.log())
     (policy_gradient,) = torch.autograd.grad((POLICY_5 * k1 * logprobs).sum(), logits)
     torch.testing.assert_close(policy_gradient, exact_gradient)
+
+
+def test_by_sequence_the_last_token_pays_for_the_whole_response() -> None:
+    logprobs_BR = torch.tensor([[-1.0, -2.0, 7.0], [-0.5, 7.0, 7.0]])
+    reference_BR = torch.tensor([[-1.5, -1.0, 9.0], [-1.0, 9.0, 9.0]])
+    mask_BR = torch.tensor([[True, True, False], [True, False, False]])
+    # Row 0: d = 0.5 - 1 = -0.5 in all, k2 = 0.125; by token it would be 0.125 + 0.5.
+    kl_BR = kl_penalties(
+        logprobs_BR, reference_BR, mask_BR, estimator=KLEstimator.K2, scope=KLScope.SEQUENCE
+    )
+    assert kl_BR.tolist() == [[0.0, 0.125, 0.0], [0.125, 0.0, 0.0]]
+    kl_BR = kl_penalties(
+        logprobs_BR, reference_BR, mask_BR, estimator=KLEstimator.K2, scope=KLScope.TOKEN
+    )
+    assert kl_BR.tolist() == [[0.125, 0.5, 0.0], [0.125, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("kl", "expected"),
+    [
+        (6.0, 0.1),  # at the target nothing moves
+        (6.6, 0.101),  # 10% above: 1 + 0.1 * 0.1
+        (5.4, 0.099),  # 10% below
+        (60.0, 0.102),  # far above: as if by 20%
+        (-3.0, 0.098),  # k1 may be negative: as if 20% below
+    ],
+)
+def test_the_coefficient_is_steered_towards_the_target(kl: float, expected: float) -> None:
+    assert next_kl_coef(0.1, kl, target=6.0, gain=0.1) == pytest.approx(expected)
+
+
+def test_without_a_target_the_coefficient_stays() -> None:
+    assert next_kl_coef(0.1, 60.0, target=0.0, gain=0.1) == 0.1

@@ -330,7 +330,7 @@ def test_equal_scores_before_training_count_as_one_deviation_apart() -> None:
 def test_progress_keeps_the_first_of_equals_and_counts_the_looks_in_vain() -> None:
     look = HeldOutLook(Moments(0.0, 1.0), 0.0, 1.0)
     better = HeldOutLook(Moments(1.0, 1.0), 0.0, 1.0)
-    progress = Progress(0, look, look, 0.5, 0, 0)
+    progress = Progress.begin(look, 0.5, 0.01)
     progress = progress.after(look, 0.5, 10)
     assert (progress.best_iteration, progress.looks_without_better) == (0, 1)
     progress = progress.after(better, 0.6, 20)

@@ -6,6 +6,7 @@ import torch
 from language.rows import pad_rows
 from policies.kl import kl_estimates
 from policies.rewards import final_scores, gated_score, last_response_tokens, token_rewards
+from records.ppo_choices import TruncationRule
 from tests.policies.toys import row
 
 # Row 0: 2 prompt tokens, 3 response tokens. Row 1: 1 prompt token, 1 response token (the end).
@@ -61,18 +62,30 @@ def test_a_row_without_a_response_is_refused() -> None:
         last_response_tokens(torch.tensor([[True], [False]]))
 
 
-def test_a_cut_response_pays_the_penalty_and_an_ended_one_does_not() -> None:
-    finals_B = final_scores(
-        torch.tensor([3.0, 1.0]), torch.tensor([True, False]), truncation_penalty=0.5
+def finals(rule: TruncationRule) -> list[float]:
+    """Return what three responses are paid of which the second and third were cut."""
+    paid_B = final_scores(
+        torch.tensor([0.5, 1.5, -2.0]),
+        torch.tensor([True, False, False]),
+        truncation=rule,
+        truncation_penalty=0.75,
+        last_values_B=torch.tensor([9.0, 0.4, -0.6]),
+        gamma=0.5,
     )
-    assert finals_B.tolist() == pytest.approx([1.0, -1.5])
+    return paid_B.tolist()
 
 
-def test_equal_scores_leave_only_the_penalty() -> None:
-    finals_B = final_scores(
-        torch.full((3,), 0.7), torch.tensor([True, False, True]), truncation_penalty=1.0
-    )
-    assert finals_B.tolist() == pytest.approx([0.0, -1.0, 0.0])
+def test_a_cut_response_pays_the_penalty_out_of_its_score() -> None:
+    assert finals(TruncationRule.PENALTY) == pytest.approx([0.5, 0.75, -2.75])
+
+
+def test_a_cut_response_is_paid_the_penalty_alone_where_it_replaces_the_score() -> None:
+    assert finals(TruncationRule.REPLACE) == pytest.approx([0.5, -0.75, -0.75])
+
+
+def test_a_cut_response_is_paid_the_value_of_where_it_stands_where_that_is_bootstrapped() -> None:
+    # gamma times the value after the last token: 0.5 * 0.4, 0.5 * -0.6
+    assert finals(TruncationRule.BOOTSTRAP) == pytest.approx([0.5, 0.2, -0.3])
 
 
 @pytest.mark.parametrize(

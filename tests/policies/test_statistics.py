@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from policies.statistics import explained_variance, masked_mean, masked_moments, whiten
+from policies.statistics import (
+    RunningMoments,
+    explained_variance,
+    masked_mean,
+    masked_moments,
+    whiten,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,3 +108,15 @@ def test_two_processes_whiten_as_one_does(tmp_path: Path) -> None:
     root = 2**-0.5
     values = [float(value) for text in texts for value in text.split()]
     assert values == pytest.approx([-2 * root, 0.0, 0.0, 2 * root, 0.0], abs=1e-6)
+
+
+def test_running_moments_are_those_of_all_values_together() -> None:
+    draw = np.random.default_rng(0)
+    parts = [draw.normal(loc, 1 + loc, size) for loc, size in ((0.0, 3), (5.0, 7), (-2.0, 1))]
+    running = RunningMoments()
+    for part in parts:
+        running = running.after(torch.from_numpy(part))
+    together = np.concatenate(parts)
+    assert running.count == 11
+    assert running.mean == pytest.approx(together.mean(), abs=1e-12)
+    assert running.variance == pytest.approx(together.var(ddof=0), abs=1e-12)

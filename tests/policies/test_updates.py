@@ -3,16 +3,19 @@
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from language.optimizers import create_optimizer, create_schedule
 from language.scalars import create_scalar_model
 from policies.advantages import generalised_advantages
-from policies.rollouts import sample_rollout, values_of, view_of
+from policies.networks import Networks, separate_networks, view_of
+from policies.ppo_models import create_learners
+from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed
 from policies.statistics import Moments, whiten
 from policies.updates import Experience, Learner, UpdateMetrics, draw_minibatches, update_
@@ -26,6 +29,7 @@ CONFIG = PPOConfig(
     minibatch_size=8,
     sampling=SamplingConfig(temperature=0.9, max_new_tokens=10),
     optimizer=replace(LEARNING, learning_rate=1e-3),
+    value_learning_rate=1e-3,
 )
 
 
@@ -39,37 +43,33 @@ def learner_of(model: nn.Module, config: OptimizerConfig) -> Learner:
     return Learner(optimizer, create_schedule(optimizer, config, 100), config.max_grad_norm)
 
 
-def experience_of(
-    policy: LlamaForCausalLM, value_model: LlamaForSequenceClassification
-) -> Experience:
+def experience_of(networks: Networks) -> Experience:
     rollout = sample_rollout(
-        policy,
+        networks.as_policy(),
         encoded(*prompts(8)),
         [derived_seed(index) for index in range(8)],
         sampling=CONFIG.sampling,
         eos_id=2,
-        pad_id=3,
         rows_per_batch=8,
     )
-    mask_BT = rollout.batch.response_mask_BT
-    old = view_of(policy, rollout, temperature=0.9, tokens=10_000)
-    values_BT = values_of(value_model, rollout, units=UNITS, tokens=10_000)
-    rewards_BT = torch.randn(mask_BT.shape, generator=torch.Generator().manual_seed(1)) * mask_BT
-    advantages_BT, returns_BT = generalised_advantages(
-        rewards_BT, values_BT, mask_BT, gamma=1.0, gae_lambda=0.95
+    groups = groups_of(rollout, tokens=10_000)
+    view = view_of(networks, rollout, groups, temperature=0.9, units=UNITS)
+    mask_BR = rollout.response_mask_BR
+    rewards_BR = torch.randn(mask_BR.shape, generator=torch.Generator().manual_seed(1)) * mask_BR
+    advantages_BR, returns_BR = generalised_advantages(
+        rewards_BR, rollout.grid(view.values_M), mask_BR, gamma=1.0, gae_lambda=0.95
     )
-    white_BT = whiten(advantages_BT, mask_BT)
-    return Experience(rollout, old.logprobs_BT, values_BT, white_BT, returns_BT)
+    white_M = rollout.flat(whiten(advantages_BR, mask_BR))
+    return Experience(rollout, view.logprobs_M, view.values_M, white_M, rollout.flat(returns_BR))
 
 
 def updated(folder: Path, config: PPOConfig) -> tuple[UpdateMetrics, dict[str, Tensor]]:
     policy, value_model = tiny_policy(), create_scalar_model(folder, seed=1)
+    networks = separate_networks(policy, value_model, tiny_policy())
     metrics = update_(
-        policy,
-        learner_of(policy, config.optimizer),
-        value_model,
-        learner_of(value_model, config.optimizer),
-        experience_of(policy, value_model),
+        networks,
+        create_learners(networks, config),
+        experience_of(networks),
         units=UNITS,
         config=config,
         generator=torch.Generator().manual_seed(0),
@@ -108,6 +108,44 @@ def test_every_minibatch_is_one_step(policy_folder: Path) -> None:
     assert minibatches[:3] != minibatches[3:]
 
 
+class CountReads(TorchDispatchMode):
+    """Counts what makes the processor wait for the device: numbers read, shapes found from data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero"}
+        is_mask = func.overloadpacket.__name__ == "index" and any(
+            index is not None and index.dtype is torch.bool for index in args[1]
+        )
+        self.count += func.overloadpacket.__name__ in waits or is_mask
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device(policy_folder: Path) -> None:
+    """However many steps there are, as many numbers are read: those after the last of them."""
+    counts = []
+    for minibatch_size, num_epochs in ((8, 1), (2, 3)):
+        config = replace(CONFIG, minibatch_size=minibatch_size, num_epochs=num_epochs)
+        networks = separate_networks(
+            tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy()
+        )
+        learners, experience = create_learners(networks, config), experience_of(networks)
+        with CountReads() as reads:
+            update_(
+                networks,
+                learners,
+                experience,
+                units=UNITS,
+                config=config,
+                generator=torch.Generator().manual_seed(0),
+            )
+        counts.append(reads.count)
+    assert counts[0] == counts[1] <= 2
+
+
 def test_later_steps_move_the_ratio(policy_folder: Path) -> None:
     metrics, _ = updated(policy_folder, replace(CONFIG, num_epochs=4))
     assert metrics.ratio_max_deviation < 1e-5  # still that of the first step
@@ -123,15 +161,25 @@ def test_one_step_of_the_optimizer_is_adamws_closed_form() -> None:
     )
     model.weight.grad = torch.tensor([[3.0, -4.0]])
     norm = learner_of(model, config).step_()
-    assert norm == pytest.approx(5.0)
+    assert norm.item() == pytest.approx(5.0)
     decayed = 1.0 - 0.1 * 0.5
     expected = [decayed - 0.1 * 0.6 / (0.6 + 0.25), decayed + 0.1 * 0.8 / (0.8 + 0.25)]
     assert model.weight[0].tolist() == pytest.approx(expected, abs=1e-5)
     assert model.weight.grad is None
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run() -> None:
-    model = nn.Linear(2, 1, bias=False)
-    model.weight.grad = torch.tensor([[float("nan"), 0.0]])
+def test_a_gradient_that_is_not_finite_stops_the_run(policy_folder: Path) -> None:
+    networks = separate_networks(
+        tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy()
+    )
+    experience = experience_of(networks)
+    experience.advantages_M[0] = float("nan")
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        learner_of(model, LEARNING).step_()
+        update_(
+            networks,
+            create_learners(networks, CONFIG),
+            experience,
+            units=UNITS,
+            config=CONFIG,
+            generator=torch.Generator().manual_seed(0),
+        )

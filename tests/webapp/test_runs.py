@@ -172,3 +172,23 @@ def test_a_finished_run_is_not_queued_again(lead_client: Client) -> None:
 
 def test_a_run_that_is_not_there_is_404(lead_client: Client) -> None:
     assert lead_client.get(reverse("run", args=[999])).status_code == 404
+
+
+def test_a_run_shows_the_last_of_its_alarms_in_words(lead_client: Client) -> None:
+    run, token = running_run()
+    rows = [{"step": step, "total_steps": 9, "kl": 1.0, "alarm_kl": 0.0} for step in range(1, 9)]
+    for row in rows[1:]:
+        row["event"] = f"Alarm <{row['step']}>: raise kl_coef."
+    services.record_metrics(run=run, token=token, rows=rows)
+    page = page_of(lead_client, run)
+    assert "What looks wrong" in page
+    assert "Alarm &lt;8&gt;: raise kl_coef." in page
+    assert "Alarm &lt;4&gt;" in page
+    assert "Alarm &lt;3&gt;" not in page, "five are enough"
+    assert "Alarm kl" not in page, "an alarm is told, not plotted"
+
+
+def test_a_run_without_alarms_says_nothing_of_them(lead_client: Client) -> None:
+    run, token = running_run()
+    services.record_metrics(run=run, token=token, rows=[{"step": 1, "total_steps": 9, "kl": 1.0}])
+    assert "What looks wrong" not in page_of(lead_client, run)

@@ -29,6 +29,7 @@ from webapp.run_plots import RunPlots, plots_of_metrics, plots_of_result
 from workers.processes import last_lines
 
 PAGE_SIZE = 30
+MAX_EVENTS = 5
 
 
 class Known(NamedTuple):
@@ -44,6 +45,13 @@ class RunFile(NamedTuple):
     role: str
     artifact: Artifact
     known: tuple[Known, ...]
+
+
+class Event(NamedTuple):
+    """What a run says in words of one of its steps: an alarm, and what to do about it."""
+
+    step: int
+    words: str
 
 
 class Progress(NamedTuple):
@@ -107,6 +115,13 @@ def result_plots_of(run: Run) -> list[Plot]:
         *plots_of_distillation(result),
         *plots_of_result(run.result),
     ]
+
+
+def events_of(run: Run) -> list[Event]:
+    """Return the last things that a run found worth saying in words, in their order."""
+    rows = RunMetric.objects.filter(run=run, values__has_key="event").order_by("-step")
+    found = [Event(*row) for row in rows.values_list("step", "values__event")[:MAX_EVENTS]]
+    return found[::-1]
 
 
 def inputs_of(run: Run) -> list[RunFile]:

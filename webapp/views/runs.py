@@ -49,6 +49,7 @@ def run(request: SignedInRequest, pk: int) -> HttpResponseBase:
         "run": row,
         "progress": read.progress_of([row]).get(row.pk),
         "plots": read.plots_of(row),
+        "events": read.events_of(row),
         "log": read.log_tail(row),
         "gpu_is_alive": workers_alive()["gpu"],
     }

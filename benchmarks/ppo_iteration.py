@@ -1,0 +1,181 @@
+"""A PPO iteration against TRL 1.12's PPOTrainer: CPU seconds of one thread by phase, two sizes.
+
+Both have the same policy, reference, value and reward model and the same prompts, one epoch, one
+minibatch, and responses that end raggedly. As they draw different responses, what is compared is
+tokens of prompts and responses per CPU second.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.best_of_k import end_often
+from benchmarks.calibration import calibrate
+from benchmarks.frame import Result, peer_python, run_child
+from benchmarks.reward_model_training import matmul_parameters
+from benchmarks.texts import Texts, load_pairs, make_policy
+from language.chat import encode_prompt
+from language.models import save_model
+from language.scalars import create_scalar_model
+from records.configs import PPOConfig, RunKind, SamplingConfig
+from records.prompts import Prompt, write_prompts
+from records.rundirs import RunDirectory, RunInput, RunSpec
+
+TRL_PPO = ["torch==2.13.0", "transformers==5.23.0", "trl==1.12.0", "datasets", "accelerate", "peft"]
+"""The last TRL that has PPO."""
+BATCH_SIZE, MAX_NEW_TOKENS, MAX_PROMPT_TOKENS = 16, 64, 256
+HERE = Path(__file__).parent
+
+
+class Setting(NamedTuple):
+    """How a size is measured."""
+
+    num_iterations: int
+    """The first is warm-up."""
+    dtypes: tuple[str, ...]
+    """Ours; the first is the result, being the peer's type, the others are details."""
+
+
+SETTINGS = {
+    "nano": Setting(5, ("float32",)),
+    "small": Setting(3, ("float32", "bfloat16")),
+}
+
+
+def run() -> Iterator[Result]:
+    """Run both on the same models and prompts; yield a result for each size."""
+    for size, setting in SETTINGS.items():
+        yield _compare(size, setting)
+
+
+def _compare(size: str, setting: Setting) -> Result:
+    before = calibrate()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        num_prompts = BATCH_SIZE * setting.num_iterations
+        texts = load_pairs(4 * num_prompts)
+        lengths = _write_inputs(folder, size, texts, num_prompts)
+        ours = {dtype: _run_ours(folder, dtype, setting) for dtype in setting.dtypes}
+        peer = run_child(
+            peer_python("trl-ppo", TRL_PPO),
+            HERE / "peers" / "trl_ppo.py",
+            *("--policy", str(folder / "policy")),
+            *("--reward-model", str(folder / "reward_model")),
+            *("--prompts", str(folder / "prompts.json")),
+            *("--batch-size", str(BATCH_SIZE)),
+            *("--max-new-tokens", str(MAX_NEW_TOKENS)),
+        )
+        shape = json.loads((folder / "policy" / "config.json").read_text())
+    rates = {dtype: _rate(figures) for dtype, figures in ours.items()}
+    dtype = setting.dtypes[0]
+    after = calibrate()
+    shares = {
+        d: _floor_shares(f, shape, min(before[f"gflops_{d}"], after[f"gflops_{d}"]))
+        for d, f in ours.items()
+    }
+    return Result(
+        name="ppo_iteration",
+        unit="tokens of prompts and responses per CPU second",
+        ours=round(rates[dtype], 1),
+        peer=round(_rate(peer), 1),
+        peer_version=f"TRL {peer['version']} PPOTrainer, float32",
+        floor_share=shares[dtype]["all"],
+        calibration={"before": before, "after": after},
+        details={
+            "model": size,
+            "dtype": dtype,
+            "ratios": {d: round(rate / _rate(peer), 2) for d, rate in rates.items()},
+            "source": texts.source,
+            "mean_prompt_tokens": round(sum(lengths) / len(lengths), 1),
+            "batch_size": BATCH_SIZE,
+            "ours": {d: _rounded(figures) for d, figures in ours.items()},
+            "peer": _rounded(peer),
+            "floor": "2 FLOP per matrix parameter and token and pass, 6 where it is trained; "
+            "output layer on response tokens; over the matmul rate",
+            "floor_shares": shares,
+        },
+    )
+
+
+def _write_inputs(folder: Path, size: str, texts: Texts, num_prompts: int) -> list[int]:
+    """Write models, and the first prompts that are not too long; return the prompts' lengths."""
+    tokenizer = make_policy(folder / "policy", size, texts)
+    end_often(folder / "policy", tokenizer)
+    save_model(create_scalar_model(folder / "policy", seed=1), tokenizer, folder / "reward_model")
+    encoded = [(encode_prompt(tokenizer, p.prompt), p.prompt) for p in texts.preferences]
+    short = [pair for pair in encoded if len(pair[0]) <= MAX_PROMPT_TOKENS][:num_prompts]
+    assert len(short) == num_prompts, f"{len(short)} prompts are short, {num_prompts} are needed"
+    prompts = [
+        Prompt(prompt_id=str(number), dialogue=dialogue, is_safety=False)
+        for number, (_, dialogue) in enumerate(short)
+    ]
+    write_prompts(folder / "prompts.jsonl", prompts)
+    write_prompts(folder / "heldout.jsonl", prompts[:1])
+    (folder / "prompts.json").write_text(json.dumps([ids for ids, _ in short]))
+    return [len(ids) for ids, _ in short]
+
+
+def _run_ours(folder: Path, dtype: str, setting: Setting) -> dict[str, Any]:
+    """Run ours on a run directory as a worker would write it; return its figures."""
+    config = PPOConfig(
+        num_threads=1,
+        dtype=dtype,
+        num_iterations=setting.num_iterations,
+        batch_size=BATCH_SIZE,
+        minibatch_size=BATCH_SIZE,
+        sampling=SamplingConfig(max_new_tokens=MAX_NEW_TOKENS),
+        eval_every=10_000,
+        checkpoint_every=10_000,
+    )
+    files = {
+        **dict.fromkeys(("policy", "reference"), "policy"),
+        **dict.fromkeys(("helpfulness", "safety"), "reward_model"),
+        "prompts": "prompts.jsonl",
+        "heldout_prompts": "heldout.jsonl",
+    }
+    inputs = {role: RunInput(folder / file, file) for role, file in files.items()}
+    spec = RunSpec(kind=RunKind.PPO, config=config, inputs=inputs, code_commit="benchmark")
+    run_directory = RunDirectory.create(folder / f"run-{dtype}", spec)
+    return run_child(sys.executable, HERE / "ours" / "ppo.py", str(run_directory.root))
+
+
+def _rate(figures: dict[str, Any]) -> float:
+    tokens: float = figures["num_prompt_tokens"] + figures["num_response_tokens"]
+    return tokens / float(figures["cpu_seconds"])
+
+
+def _floor_shares(
+    figures: dict[str, Any], shape: dict[str, int], gflops: float
+) -> dict[str, float]:
+    """Return, by phase, the time that its products need at `gflops` as a share of the time taken.
+
+    Sampling reads and writes each token once, whatever its batch; a pass over a scalar model has no
+    output layer.
+    """
+    body, head = matmul_parameters(shape), shape["hidden_size"] * shape["vocab_size"]
+    responses = figures["num_response_tokens"]
+    tokens = figures["num_prompt_tokens"] + responses
+    policy, scalar = 2 * (body * tokens + head * responses), 2 * body * tokens
+    flops = {
+        "generate": policy,
+        "score": scalar,
+        "reference": policy,
+        "logprobs": policy + scalar,
+        "update": 3 * (policy + scalar),
+    }
+    seconds = {phase: flop / (gflops * 1e9) for phase, flop in flops.items()}
+    shares = {phase: round(s / figures["phases"][phase], 3) for phase, s in seconds.items()}
+    return {**shares, "all": round(sum(seconds.values()) / figures["cpu_seconds"], 3)}
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cpu_seconds": round(figures["cpu_seconds"], 3),
+        "phases": {phase: round(s, 3) for phase, s in figures["phases"].items()},
+        "prompt_tokens": round(figures["num_prompt_tokens"]),
+        "response_tokens": round(figures["num_response_tokens"]),
+        "peak_megabytes": round(figures["peak_megabytes"]),
+    }

@@ -1,0 +1,239 @@
+"""The networks of PPO in their three arrangements, and what they say of a rollout's tokens.
+
+Separate: policy, value model and reference have layers of their own. Shared: the value model is a
+head on the policy's layers. Adapters (LoRA): one base with an adapter for the policy and one for
+the value model; the reference is the base with its adapters off.
+
+Shapes: B rows, M response tokens, T tokens on a line of packed rows, D hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedModel
+
+from language.adapters import add_adapters_, use_adapter_
+from language.logprobs import packed_logprobs, packed_statistics
+from language.packing import PackedRows, packed_hidden
+from language.precision import MixedWeights, cast_parameters_, enable_activation_checkpointing_
+from language.scalars import head_of, share_trunk
+from policies.rollouts import Group, Rollout
+from policies.statistics import Moments, standardised
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+POLICY, VALUE = "policy", "value"
+"""The names of the adapters."""
+WHITE = Moments(0.0, 1.0)
+"""The units of a value model that speaks of whitened rewards from the start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Policy, value model and reference, as they compute, and the weights that are trained."""
+
+    policy: LlamaForCausalLM
+    value_model: LlamaForSequenceClassification
+    reference: LlamaForCausalLM
+    """The frozen policy that the KL term is measured against."""
+    policy_parameters: Mapping[str, nn.Parameter]
+    """What the policy's optimizer moves, float32."""
+    value_parameters: Mapping[str, nn.Parameter]
+    """What the value model's optimizer moves, float32."""
+    is_trunk_shared: bool = False
+    """Whether policy and value model read the same hidden states."""
+    has_adapters: bool = False
+    is_value_raw: bool = True
+    """Whether the value model starts from a reward model, and so speaks in raw scores."""
+    mixed: Sequence[MixedWeights[Any]] = field(default=())
+
+    def as_policy(self) -> LlamaForCausalLM:
+        """Return the policy, ready for a pass."""
+        return self._with(self.policy, POLICY)
+
+    def as_reference(self) -> LlamaForCausalLM:
+        """Return the reference, ready for a pass."""
+        return self._with(self.reference, None)
+
+    def as_value_model(self) -> LlamaForSequenceClassification:
+        """Return the value model, ready for a pass."""
+        return self._with(self.value_model, self.value_adapter)
+
+    @property
+    def value_adapter(self) -> str:
+        """The name of the adapter that the value model reads, where there are adapters."""
+        return POLICY if self.is_trunk_shared else VALUE
+
+    def value_units(self, start: Moments) -> Moments:
+        """Return the units of the value model's scalars; `start` are those of raw scores."""
+        return start if self.is_value_raw else WHITE
+
+    def refresh_(self) -> None:
+        """Hand changed float32 weights on to the copies that compute."""
+        for weights in self.mixed:
+            weights.refresh_()
+
+    def _with(self, model: Model, adapter: str | None) -> Model:
+        if self.has_adapters:
+            use_adapter_(self.policy.model, adapter)
+        return model
+
+
+def separate_networks(
+    policy: LlamaForCausalLM,
+    value_model: LlamaForSequenceClassification,
+    reference: LlamaForCausalLM,
+    *,
+    dtype: torch.dtype = torch.float32,
+    checkpoint_activations: bool = False,
+) -> Networks:
+    """Return three networks with layers of their own; the trained ones come in float32."""
+    weights = MixedWeights(policy, dtype)
+    value_weights = MixedWeights(value_model, dtype)
+    if checkpoint_activations:
+        enable_activation_checkpointing_(weights.working)
+        enable_activation_checkpointing_(value_weights.working)
+    return Networks(
+        policy=weights.working,
+        value_model=value_weights.working,
+        reference=reference,
+        policy_parameters=dict(weights.master.named_parameters()),
+        value_parameters=dict(value_weights.master.named_parameters()),
+        mixed=(weights, value_weights),
+    )
+
+
+def shared_networks(
+    policy: LlamaForCausalLM,
+    reference: LlamaForCausalLM,
+    *,
+    dtype: torch.dtype = torch.float32,
+    checkpoint_activations: bool = False,
+) -> Networks:
+    """Return a policy with a value head on its own layers, and the reference."""
+    weights = MixedWeights(policy, dtype)
+    value_model = share_trunk(weights.working)
+    if checkpoint_activations:
+        enable_activation_checkpointing_(weights.working)
+    return Networks(
+        policy=weights.working,
+        value_model=value_model,
+        reference=reference,
+        policy_parameters=dict(weights.master.named_parameters()),
+        value_parameters={"score.weight": value_model.score.weight},
+        is_trunk_shared=True,
+        is_value_raw=False,
+        mixed=(weights,),
+    )
+
+
+def adapter_networks(
+    base: LlamaForCausalLM,
+    *,
+    rank: int,
+    alpha: int,
+    seed: int,
+    is_trunk_shared: bool = False,
+    dtype: torch.dtype = torch.float32,
+    checkpoint_activations: bool = False,
+) -> Networks:
+    """Return networks on one frozen base, which with its adapters off is the reference.
+
+    Adapters are float32 and change nothing yet; the value head says 0. With a shared trunk the
+    value head reads the policy's adapter, else the value model has one of its own.
+    """
+    cast_parameters_(base, dtype)
+    names = [POLICY] if is_trunk_shared else [POLICY, VALUE]
+    for offset, name in enumerate(names):
+        add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed + offset, name=name)
+    base.requires_grad_(False)
+    value_model = share_trunk(base)
+    if checkpoint_activations:
+        enable_activation_checkpointing_(base)
+    adapters = {name: parameter for name, parameter in base.named_parameters() if "lora_" in name}
+    for parameter in adapters.values():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    own = {n: {k: p for k, p in adapters.items() if f".{n}." in k} for n in (POLICY, VALUE)}
+    return Networks(
+        policy=base,
+        value_model=value_model,
+        reference=base,
+        policy_parameters=own[POLICY],
+        value_parameters={**own[VALUE], "score.weight": value_model.score.weight},
+        is_trunk_shared=is_trunk_shared,
+        has_adapters=True,
+        is_value_raw=False,
+    )
+
+
+class View(NamedTuple):
+    """What policy and value model say of a rollout before any update."""
+
+    logprobs_M: Tensor
+    entropies_M: Tensor
+    values_M: Tensor
+    """At each response token the value of the state before it."""
+    last_values_B: Tensor
+    """The value of the state after the last token."""
+
+
+@torch.no_grad()
+def view_of(
+    networks: Networks,
+    rollout: Rollout,
+    groups: Sequence[Group],
+    *,
+    temperature: float,
+    units: Moments,
+) -> View:
+    """Return what policy and value model say of a rollout, from one pass where they share layers.
+
+    Log-probabilities are at the temperature of sampling; values in the units of rewards.
+    """
+    num_tokens, num_rows = len(rollout.place_M), len(rollout.rows)
+    view = View(*(_zeros(n, rollout) for n in (num_tokens, num_tokens, num_tokens, num_rows)))
+    for packed, token_M, row_B in groups:
+        policy = networks.as_policy()
+        hidden_TD = packed_hidden(policy.model, packed)
+        statistics = packed_statistics(policy, hidden_TD, packed, temperature=temperature)
+        view.logprobs_M.index_copy_(0, token_M, statistics.logprobs_M)
+        view.entropies_M.index_copy_(0, token_M, statistics.entropies_M)
+        if not networks.is_trunk_shared:
+            hidden_TD = packed_hidden(networks.as_value_model().model, packed)
+        values_M = packed_values(networks.value_model, hidden_TD, packed, units=units)
+        view.values_M.index_copy_(0, token_M, values_M)
+        last_B = head_of(networks.value_model, hidden_TD[packed.last_B])
+        view.last_values_B.index_copy_(0, row_B, standardised(last_B, units))
+    return view
+
+
+@torch.no_grad()
+def logprobs_of(
+    model: LlamaForCausalLM, rollout: Rollout, groups: Sequence[Group], *, temperature: float
+) -> Tensor:
+    """Return logprobs_M of a rollout under `model`, at the temperature of sampling."""
+    logprobs_M = _zeros(len(rollout.place_M), rollout)
+    for packed, token_M, _ in groups:
+        hidden_TD = packed_hidden(model.model, packed)
+        values_M = packed_logprobs(model, hidden_TD, packed, temperature=temperature)
+        logprobs_M.index_copy_(0, token_M, values_M)
+    return logprobs_M
+
+
+def packed_values(
+    model: LlamaForSequenceClassification, hidden_TD: Tensor, packed: PackedRows, *, units: Moments
+) -> Tensor:
+    """Return values_M, with gradient: at each response token the value of the state before it.
+
+    A model that was a reward model speaks in raw scores; rewards are whitened. `units` (mean and
+    variance of the scores before training) takes the one to the other.
+    """
+    return standardised(head_of(model, hidden_TD[packed.before_M]), units)
+
+
+def _zeros(count: int, rollout: Rollout) -> Tensor:
+    return torch.zeros(count, device=rollout.place_M.device)
