@@ -8,9 +8,11 @@ from django.db.models import F, FilteredRelation, Q
 from django.utils import timezone
 
 from annotation.models.checks import one_of
-from annotation.models.comparisons import SAFETY_CHOICES, SIDE_CHOICES, Comparison, Sample
+from annotation.models.comparisons import Comparison
+from annotation.models.judgements import SAFETY_CHOICES
 from annotation.models.kinds import SILENT_KINDS, JudgementKind
 from annotation.models.rounds import Round
+from annotation.models.samples import SIDE_CHOICES, Sample
 from records.preferences import SafetyBin
 
 SLOT_KINDS = [(k.value, k.value) for k in JudgementKind if k is not JudgementKind.AUTHOR]
