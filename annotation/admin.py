@@ -25,6 +25,7 @@ from annotation.models import (
     GoldComparison,
     Guidelines,
     ImportedItem,
+    ItemUpload,
     Judgement,
     PromptBand,
     QualityReport,
@@ -127,6 +128,15 @@ class ImportedItemAdmin(ReadOnlyAdmin):
     """What rounds were given to ask."""
 
     list_display = ("id", "round", "key", "state", "num_judged", "offered_at")
+    list_filter = ("state",)
+    list_select_related = ("round",)
+
+
+@admin.register(ItemUpload)
+class ItemUploadAdmin(ReadOnlyAdmin):
+    """Files of items that leads added to rounds."""
+
+    list_display = ("id", "round", "name", "state", "num_items", "num_known", "uploaded_at")
     list_filter = ("state",)
     list_select_related = ("round",)
 

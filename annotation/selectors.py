@@ -13,6 +13,7 @@ from annotation.models import (
     Dialogue,
     Draft,
     GoldComparison,
+    ItemUpload,
     Judgement,
     PromptBand,
     Round,
@@ -72,6 +73,17 @@ def get_round_for(lead: User, pk: int) -> Round:
     """
     require_role(lead, LEADS)
     return _one(Round.objects.select_related("guidelines"), "round", pk)
+
+
+def get_upload_for(lead: User, pk: int) -> ItemUpload:
+    """Return an upload of items with its round.
+
+    Raises:
+        NotAllowedError: The person is no lead.
+        NotFoundError: There is none.
+    """
+    require_role(lead, LEADS)
+    return _one(ItemUpload.objects.select_related("round", "uploaded_by"), "upload", pk)
 
 
 def get_open_round_for(annotator: User, pk: int) -> Round:

@@ -15,6 +15,7 @@ from annotation.models.demonstrations import (
 from annotation.models.dialogues import Dialogue
 from annotation.models.drafts import Draft
 from annotation.models.edits import Edit
+from annotation.models.item_uploads import ItemUpload
 from annotation.models.items import ImportedItem
 from annotation.models.judgements import Exclusion, Judgement
 from annotation.models.kinds import JudgementKind, UnacceptableReason
@@ -71,6 +72,7 @@ __all__ = [
     "Guidelines",
     "GuidelinesConfirmation",
     "ImportedItem",
+    "ItemUpload",
     "Judgement",
     "JudgementKind",
     "PromptBand",
