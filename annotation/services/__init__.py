@@ -83,12 +83,15 @@ from annotation.services.reviewing import (
 from annotation.services.rounds import (
     NO_GUIDANCE,
     NO_OVERLAP,
+    OPEN_TO_ALL,
+    Access,
     Guidance,
     NewVariant,
     Overlap,
     close_round,
     open_round,
     publish_guidelines,
+    set_access,
 )
 from annotation.services.sampling import (
     NewSample,
@@ -126,6 +129,8 @@ from annotation.services.wellbeing import (
 __all__ = [
     "NO_GUIDANCE",
     "NO_OVERLAP",
+    "OPEN_TO_ALL",
+    "Access",
     "AddedItems",
     "BlindJob",
     "Contradiction",
@@ -211,6 +216,7 @@ __all__ = [
     "save_question",
     "save_wellbeing_choices",
     "serve_gold",
+    "set_access",
     "set_content_warnings",
     "set_daily_minutes",
     "set_wellbeing_policy",
