@@ -91,7 +91,7 @@ class Judgement(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["comparison", "annotator"],
-                condition=Q(kind="repeat"),
+                condition=Q(kind="repeat", is_retracted=False),
                 name="annotation_judgement_repeated_once",
             ),
             one_of("kind", JudgementKind.values, name="annotation_judgement_kind_known"),

@@ -29,7 +29,7 @@ TABLE: dict[str, set[str]] = {
     "password": EVERYBODY,
     **dict.fromkeys(("annotate", "draft", "start", "dialogue", "prompt", "finish"), ANNOTATORS),
     **dict.fromkeys(("judge", "skip", "flag", "beat"), ANNOTATORS),
-    **dict.fromkeys(("retract", "restore"), ANNOTATORS),
+    **dict.fromkeys(("retract", "restore", "retract-slot", "restore-slot"), ANNOTATORS),
     **dict.fromkeys(("next-task", "slot", "judge-slot"), ANNOTATORS),
     **dict.fromkeys(("skip-slot", "flag-slot", "beat-slot"), ANNOTATORS),
     **dict.fromkeys(("demonstrations", "demonstration", "start-demonstration"), ANNOTATORS),
