@@ -18,6 +18,7 @@ from annotation import services
 from annotation.errors import AnnotationError
 from annotation.models import (
     Comparison,
+    CounterCheck,
     Dialogue,
     Draft,
     Edit,
@@ -130,6 +131,13 @@ class ImportedItemAdmin(ReadOnlyAdmin):
     list_display = ("id", "round", "key", "state", "num_judged", "offered_at")
     list_filter = ("state",)
     list_select_related = ("round",)
+
+
+@admin.register(CounterCheck)
+class CounterCheckAdmin(ReadOnlyAdmin):
+    """Counters that differed from what they count."""
+
+    list_display = ("id", "checked_at", "num_checked", "drift")
 
 
 @admin.register(ItemUpload)

@@ -10,6 +10,7 @@ from annotation.histories import prompt_of
 from annotation.likeness import NEAR_DUPLICATE, bands_of, likeness
 from annotation.models import (
     Comparison,
+    CounterCheck,
     Dialogue,
     Draft,
     GoldComparison,
@@ -261,6 +262,12 @@ def counter_drift(round_: Round) -> dict[str, tuple[int, int]]:
         for name, number in counted.items()
         if getattr(row, name) != number
     }
+
+
+def newest_drift() -> CounterCheck | None:
+    """Return the newest check of all counters, if one differed in it."""
+    newest = CounterCheck.objects.order_by("-pk").first()
+    return newest if newest is not None and newest.drift else None
 
 
 def num_waiting() -> int:

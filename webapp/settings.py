@@ -166,6 +166,11 @@ CELERY_BEAT_SCHEDULE["measure_quality"] = {
     "schedule": crontab(hour=2, minute=30),
     "options": {"queue": "cpu", "expires": 12 * 3600},
 }
+CELERY_BEAT_SCHEDULE["check_counters"] = {
+    "task": "workers.check_counters",
+    "schedule": crontab(hour=2, minute=45),
+    "options": {"queue": "cpu", "expires": 12 * 3600},
+}
 
 FILE_UPLOAD_HANDLERS = [
     "webapp.uploads.BoundedUploadHandler",

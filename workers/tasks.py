@@ -52,6 +52,12 @@ def measure_quality() -> None:
     services.measure_quality()
 
 
+@app.task(name="workers.check_counters")
+def check_counters() -> None:
+    """Count anew what rounds and assignments count as they go."""
+    services.check_counters()
+
+
 @app.task(name=dispatch.WORK_ON_UPLOAD)
 def work_on_upload(upload_id: int) -> None:
     """Check an upload of items, or add them."""

@@ -3,6 +3,7 @@
 from annotation.models.blind_checks import BlindCheck, BlindPair, BlindVerdict
 from annotation.models.comparisons import Comparison
 from annotation.models.consents import Consent, ConsentDocument, GuidelinesConfirmation, Withdrawal
+from annotation.models.counter_checks import CounterCheck
 from annotation.models.demonstrations import (
     Assignment,
     Demonstration,
@@ -58,6 +59,7 @@ __all__ = [
     "ContentCategory",
     "ContentWarning",
     "Correction",
+    "CounterCheck",
     "Demonstration",
     "DemonstrationReview",
     "DemonstrationRevision",

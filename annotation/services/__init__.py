@@ -22,6 +22,7 @@ from annotation.services.consents import (
     publish_consent_document,
     withdraw_consent,
 )
+from annotation.services.counters import check_counters
 from annotation.services.demonstration_reviews import reopen_demonstration, review_demonstration
 from annotation.services.demonstrations import (
     NewRevision,
@@ -156,6 +157,7 @@ __all__ = [
     "beat_sampling",
     "beat_slot",
     "change_qualification",
+    "check_counters",
     "check_items",
     "claim_ahead_for_sampling",
     "claim_blind_pairs",
