@@ -18,6 +18,7 @@ from annotation import services
 from annotation.errors import AnnotationError
 from annotation.models import (
     Comparison,
+    CounterCheck,
     Dialogue,
     Draft,
     Edit,
@@ -25,6 +26,7 @@ from annotation.models import (
     GoldComparison,
     Guidelines,
     ImportedItem,
+    ItemUpload,
     Judgement,
     PromptBand,
     QualityReport,
@@ -127,6 +129,22 @@ class ImportedItemAdmin(ReadOnlyAdmin):
     """What rounds were given to ask."""
 
     list_display = ("id", "round", "key", "state", "num_judged", "offered_at")
+    list_filter = ("state",)
+    list_select_related = ("round",)
+
+
+@admin.register(CounterCheck)
+class CounterCheckAdmin(ReadOnlyAdmin):
+    """Counters that differed from what they count."""
+
+    list_display = ("id", "checked_at", "num_checked", "drift")
+
+
+@admin.register(ItemUpload)
+class ItemUploadAdmin(ReadOnlyAdmin):
+    """Files of items that leads added to rounds."""
+
+    list_display = ("id", "round", "name", "state", "num_items", "num_known", "uploaded_at")
     list_filter = ("state",)
     list_select_related = ("round",)
 

@@ -26,8 +26,9 @@ class NotAllowedError(AnnotationError, PermissionDenied):
 class RoundClosedError(AnnotationError):
     """The round takes no more work."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"round {name!r} is closed; your words are kept as a draft")
+    def __init__(self, name: str, *, keeps_words: bool = True) -> None:
+        kept = "; your words are kept as a draft" if keeps_words else ""
+        super().__init__(f"round {name!r} is closed{kept}")
 
 
 class RoundFullError(AnnotationError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from annotation.models import Comparison, Dialogue, Judgement, Retraction, Sample
+from annotation.models import Comparison, Dialogue, Judgement, Retraction, Sample, Slot, User
 from records.dialogues import Dialogue as DialogueRecord
 
 
@@ -73,6 +73,17 @@ def last_to_take_back(dialogue: Dialogue) -> Comparison | None:
 def retraction_of(comparison: Comparison) -> Retraction | None:
     """Return how the judgement of a pair was taken back that is to be judged again; None if not."""
     active = Retraction.objects.filter(judgement__comparison=comparison, is_active=True)
+    return active.order_by("-pk").first()
+
+
+def retraction_of_slot(slot: Slot, annotator: User) -> Retraction | None:
+    """Return how an annotator took back what they had said for a slot; None if they did not."""
+    active = Retraction.objects.filter(
+        judgement__comparison=slot.comparison_id,
+        judgement__slot=slot.number,
+        judgement__annotator=annotator,
+        is_active=True,
+    )
     return active.order_by("-pk").first()
 
 

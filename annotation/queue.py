@@ -104,7 +104,8 @@ def claim_parameters(annotator: User, round_: Round) -> dict[str, Any]:
 def release_lapsed(limit: int = 1000) -> int:
     """Offer again what lapsed leases held, at the end of the queue; return how many.
 
-    What was made for one annotator is withdrawn instead; both may still be submitted.
+    So it is with what was judged, taken back and not judged anew for as long as a lease. What was
+    made for one annotator is withdrawn instead; all may still be submitted.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -112,15 +113,20 @@ def release_lapsed(limit: int = 1000) -> int:
             WITH lapsed AS (
                 SELECT id FROM annotation_slot
                 WHERE state = 'leased' AND lease_expires_at < statement_timestamp()
-                ORDER BY lease_expires_at LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+                ORDER BY lease_expires_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+            ), taken_back AS (
+                SELECT id FROM annotation_slot
+                WHERE state = 'withdrawn' AND kind IN ('overlap', 'second_reading')
+                    AND offered_at < statement_timestamp()
+                ORDER BY offered_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
             )
             UPDATE annotation_slot SET
                 state = CASE WHEN kind IN ('gold', 'repeat') THEN 'withdrawn' ELSE 'free' END,
                 lease_expires_at = NULL,
                 offered_at = statement_timestamp()
-            WHERE id IN (SELECT id FROM lapsed)
+            WHERE id IN (SELECT id FROM lapsed UNION ALL SELECT id FROM taken_back)
             """,
-            [limit],
+            {"limit": limit},
         )
         return int(cursor.rowcount)
 

@@ -10,9 +10,11 @@ from annotation.histories import prompt_of
 from annotation.likeness import NEAR_DUPLICATE, bands_of, likeness
 from annotation.models import (
     Comparison,
+    CounterCheck,
     Dialogue,
     Draft,
     GoldComparison,
+    ItemUpload,
     Judgement,
     PromptBand,
     Round,
@@ -72,6 +74,17 @@ def get_round_for(lead: User, pk: int) -> Round:
     """
     require_role(lead, LEADS)
     return _one(Round.objects.select_related("guidelines"), "round", pk)
+
+
+def get_upload_for(lead: User, pk: int) -> ItemUpload:
+    """Return an upload of items with its round.
+
+    Raises:
+        NotAllowedError: The person is no lead.
+        NotFoundError: There is none.
+    """
+    require_role(lead, LEADS)
+    return _one(ItemUpload.objects.select_related("round", "uploaded_by"), "upload", pk)
 
 
 def get_open_round_for(annotator: User, pk: int) -> Round:
@@ -249,6 +262,12 @@ def counter_drift(round_: Round) -> dict[str, tuple[int, int]]:
         for name, number in counted.items()
         if getattr(row, name) != number
     }
+
+
+def newest_drift() -> CounterCheck | None:
+    """Return the newest check of all counters, if one differed in it."""
+    newest = CounterCheck.objects.order_by("-pk").first()
+    return newest if newest is not None and newest.drift else None
 
 
 def num_waiting() -> int:

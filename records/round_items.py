@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from records.dialogues import Dialogue, Role
 from records.errors import RecordError
@@ -35,6 +35,14 @@ class ItemKind(StrEnum):
 
     PROMPTS = "prompts"
     PAIRS = "pairs"
+
+
+class Lines(Protocol):
+    """A file of bytes, as far as it is read here."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """Return the next line, or `limit` bytes of it; nothing at the end."""
+        ...
 
 
 class ItemResponse(NamedTuple):
@@ -62,7 +70,7 @@ class RoundItem:
         yield from (("responses", response.text) for response in self.responses or ())
 
 
-def read_round_items(file: BinaryIO, name: str, kind: ItemKind) -> Iterator[RoundItem]:
+def read_round_items(file: Lines, name: str, kind: ItemKind) -> Iterator[RoundItem]:
     """Yield the items of a file of UTF-8 JSON Lines; empty lines are passed over.
 
     Args:
@@ -73,13 +81,21 @@ def read_round_items(file: BinaryIO, name: str, kind: ItemKind) -> Iterator[Roun
     Raises:
         RecordError: A line is wrong; names the field, the line and the bound.
     """
-    read = _prompt_item if kind is ItemKind.PROMPTS else _pair_item
     for number, line in enumerate(_lines(file, name), start=1):
         if line.strip():
-            yield read(Row(Path(name), number, parse_object(name, number, line)))
+            yield item_of(Row(Path(name), number, parse_object(name, number, line)), kind)
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[str]:
+def item_of(row: Row, kind: ItemKind) -> RoundItem:
+    """Return the item that a row of a file holds.
+
+    Raises:
+        RecordError: A field is wrong; names it, the line and the bound.
+    """
+    return _prompt_item(row) if kind is ItemKind.PROMPTS else _pair_item(row)
+
+
+def _lines(file: Lines, name: str) -> Iterator[str]:
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1

@@ -156,6 +156,7 @@ CELERY_BEAT_SCHEDULE = {
         "recover_lost_runs",
         "advance_iterations",
         "wake_sampler",
+        "wake_uploads",
         "release_leases",
         "start_scheduled_iterations",
     )
@@ -165,6 +166,17 @@ CELERY_BEAT_SCHEDULE["measure_quality"] = {
     "schedule": crontab(hour=2, minute=30),
     "options": {"queue": "cpu", "expires": 12 * 3600},
 }
+CELERY_BEAT_SCHEDULE["check_counters"] = {
+    "task": "workers.check_counters",
+    "schedule": crontab(hour=2, minute=45),
+    "options": {"queue": "cpu", "expires": 12 * 3600},
+}
+
+FILE_UPLOAD_HANDLERS = [
+    "webapp.uploads.BoundedUploadHandler",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
 
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -20,6 +20,7 @@ __all__ = [
     "request_responses",
     "request_run",
     "request_simulated_crowd",
+    "request_upload",
     "sampler_starts_looking",
     "workers_alive",
 ]
@@ -31,6 +32,7 @@ SAMPLE_WAITING = "workers.sample_waiting_comparisons"
 ADVANCE_ITERATION = "workers.advance_iteration"
 SIMULATE_CROWD = "workers.run_simulated_crowd"
 MEASURE_QUALITY = "workers.measure_quality"
+WORK_ON_UPLOAD = "workers.work_on_upload"
 
 NUDGE_SECONDS = 5
 """How long one nudge of the sampler stands for all: if its message is lost, the next goes out after
@@ -62,6 +64,11 @@ def request_simulated_crowd(round_id: int, *, num_annotators: int = 32, seed: in
 def request_quality() -> None:
     """Let the cpu queue work out the numbers on quality that are out of date, after commit."""
     _after_commit(partial(_send, MEASURE_QUALITY))
+
+
+def request_upload(upload_id: int) -> None:
+    """Let the cpu queue check an upload of items, or add them, after commit."""
+    _after_commit(partial(_send, WORK_ON_UPLOAD, upload_id))
 
 
 def sampler_starts_looking() -> None:

@@ -18,6 +18,11 @@ def alive_key(queue: str) -> str:
     return f"concord:alive:{queue}"
 
 
+def upload_key(upload_id: int) -> str:
+    """Return where the worker at an upload says how far it has read."""
+    return f"concord:upload:{upload_id}"
+
+
 def client() -> Any:  # noqa: ANN401 - kombu hides which Redis client it made
     """Return the Redis client of the broker connection: one address for messages and hints."""
     with app.connection_or_acquire() as connection:

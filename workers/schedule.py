@@ -9,7 +9,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from annotation.blind_check_selectors import num_blind_pairs_waiting
-from annotation.models import Round
+from annotation.models import ItemUpload, Round
 from annotation.selectors import num_waiting
 from annotation.services import close_round, release_expired_leases
 from records.errors import RecordError
@@ -51,6 +51,20 @@ def wake_sampler() -> int:
     if waiting:
         dispatch.request_responses()
     return waiting
+
+
+def wake_uploads() -> list[int]:
+    """Nudge the uploads that a worker has to do with, should a message be lost; return their ids.
+
+    One that is being worked on is locked: whoever gets the message finds nothing to do.
+    """
+    waiting = ItemUpload.objects.filter(state__in=ItemUpload.WORKED_ON).order_by("pk")
+    upload_ids = list(waiting.values_list("pk", flat=True))
+    if not upload_ids or redis_keys.client().llen("cpu") > 0:
+        return []
+    for upload_id in upload_ids:
+        dispatch.request_upload(upload_id)
+    return upload_ids
 
 
 def release_leases() -> int:

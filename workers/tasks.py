@@ -16,6 +16,7 @@ from workers import (
     sampling,
     schedule,
     simulated,
+    uploads,
 )
 from workers.celery import app
 
@@ -49,6 +50,24 @@ def run_simulated_crowd(round_id: int, num_annotators: int, seed: int) -> None:
 def measure_quality() -> None:
     """Work out the numbers on quality that are out of date."""
     services.measure_quality()
+
+
+@app.task(name="workers.check_counters")
+def check_counters() -> None:
+    """Count anew what rounds and assignments count as they go."""
+    services.check_counters()
+
+
+@app.task(name=dispatch.WORK_ON_UPLOAD)
+def work_on_upload(upload_id: int) -> None:
+    """Check an upload of items, or add them."""
+    uploads.work_on_upload(upload_id)
+
+
+@app.task(name="workers.wake_uploads")
+def wake_uploads() -> None:
+    """Nudge uploads without a worker."""
+    schedule.wake_uploads()
 
 
 @app.task(name="workers.recover_lost_runs")

@@ -1,14 +1,9 @@
 """Models of annotation."""
 
 from annotation.models.blind_checks import BlindCheck, BlindPair, BlindVerdict
-from annotation.models.comparisons import (
-    Comparison,
-    Exclusion,
-    Judgement,
-    Sample,
-    SamplingEvent,
-)
+from annotation.models.comparisons import Comparison
 from annotation.models.consents import Consent, ConsentDocument, GuidelinesConfirmation, Withdrawal
+from annotation.models.counter_checks import CounterCheck
 from annotation.models.demonstrations import (
     Assignment,
     Demonstration,
@@ -21,7 +16,9 @@ from annotation.models.demonstrations import (
 from annotation.models.dialogues import Dialogue
 from annotation.models.drafts import Draft
 from annotation.models.edits import Edit
+from annotation.models.item_uploads import ItemUpload
 from annotation.models.items import ImportedItem
+from annotation.models.judgements import Exclusion, Judgement
 from annotation.models.kinds import JudgementKind, UnacceptableReason
 from annotation.models.people import User
 from annotation.models.prompts import PromptBand
@@ -38,6 +35,7 @@ from annotation.models.quality import QualityReport
 from annotation.models.retractions import Retraction
 from annotation.models.reviews import Correction, ReviewDecision, ReviewItem
 from annotation.models.rounds import Guidelines, Round, RoundVariant
+from annotation.models.samples import Sample, SamplingEvent
 from annotation.models.slots import GoldComparison, Slot, SlotCursor, SlotSkip
 from annotation.models.wellbeing import (
     CategoryOptOut,
@@ -61,6 +59,7 @@ __all__ = [
     "ContentCategory",
     "ContentWarning",
     "Correction",
+    "CounterCheck",
     "Demonstration",
     "DemonstrationReview",
     "DemonstrationRevision",
@@ -75,6 +74,7 @@ __all__ = [
     "Guidelines",
     "GuidelinesConfirmation",
     "ImportedItem",
+    "ItemUpload",
     "Judgement",
     "JudgementKind",
     "PromptBand",

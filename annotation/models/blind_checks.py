@@ -5,8 +5,9 @@ from django.db import models
 from django.db.models import Q
 
 from annotation.models.checks import one_of
-from annotation.models.comparisons import SIDE_CHOICES, new_seed
+from annotation.models.comparisons import new_seed
 from annotation.models.demonstrations import DemonstrationRevision
+from annotation.models.samples import SIDE_CHOICES
 from annotation.scale import Side
 from registry.models import PolicyVersion
 

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
-from annotation.models.comparisons import Judgement
+from annotation.models.judgements import Judgement
 
 
 class Edit(models.Model):

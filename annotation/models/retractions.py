@@ -3,11 +3,11 @@
 from django.db import models
 from django.db.models import Q
 
-from annotation.models.comparisons import Judgement
+from annotation.models.judgements import Judgement
 
 
 class Retraction(models.Model):
-    """The author of a dialogue took its last judgement back.
+    """An annotator took the judgement back that they had made last.
 
     While it is active the judgement counts nowhere and its pair is to be judged again. Where the
     annotator lets the judgement stand after all, `ended_at` says when.

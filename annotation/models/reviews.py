@@ -5,16 +5,10 @@ from django.db import models
 from django.db.models import Q
 
 from annotation.models.checks import AXIS_CHOICES, one_of
-from annotation.models.comparisons import (
-    RATING_CHOICES,
-    SAFETY_CHOICES,
-    SIDE_CHOICES,
-    Comparison,
-    Exclusion,
-    Judgement,
-    Sample,
-)
+from annotation.models.comparisons import Comparison
+from annotation.models.judgements import RATING_CHOICES, SAFETY_CHOICES, Exclusion, Judgement
 from annotation.models.rounds import Round
+from annotation.models.samples import SIDE_CHOICES, Sample
 from records.preferences import Rating, SafetyBin
 
 MAX_PRIORITY = 100

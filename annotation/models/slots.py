@@ -8,9 +8,11 @@ from django.db.models import F, FilteredRelation, Q
 from django.utils import timezone
 
 from annotation.models.checks import one_of
-from annotation.models.comparisons import SAFETY_CHOICES, SIDE_CHOICES, Comparison, Sample
-from annotation.models.kinds import SILENT_KINDS, JudgementKind
+from annotation.models.comparisons import Comparison
+from annotation.models.judgements import SAFETY_CHOICES
+from annotation.models.kinds import COUNTED_KINDS, SILENT_KINDS, JudgementKind
 from annotation.models.rounds import Round
+from annotation.models.samples import SIDE_CHOICES, Sample
 from records.preferences import SafetyBin
 
 SLOT_KINDS = [(k.value, k.value) for k in JudgementKind if k is not JudgementKind.AUTHOR]
@@ -128,6 +130,12 @@ class Slot(models.Model):
                 fields=["lease_expires_at"],
                 condition=Q(state="leased"),
                 name="annotation_slot_leases",
+            ),
+            # What was judged and taken back, and goes to others unless it is judged again.
+            models.Index(
+                fields=["offered_at"],
+                condition=Q(state="withdrawn", kind__in=[kind.value for kind in COUNTED_KINDS]),
+                name="annotation_slot_taken_back",
             ),
         ]
 

@@ -22,6 +22,7 @@ from annotation.services.consents import (
     publish_consent_document,
     withdraw_consent,
 )
+from annotation.services.counters import check_counters
 from annotation.services.demonstration_reviews import reopen_demonstration, review_demonstration
 from annotation.services.demonstrations import (
     NewRevision,
@@ -35,7 +36,7 @@ from annotation.services.drafts import save_draft
 from annotation.services.gold import declare_gold, retire_gold, serve_gold
 from annotation.services.guidelines import confirm_guidelines
 from annotation.services.importing import ImportedRound, import_graded_set
-from annotation.services.importing_items import AddedItems, add_items
+from annotation.services.importing_items import AddedItems, add_items, check_items
 from annotation.services.judging import (
     beat_comparison,
     finish_dialogue,
@@ -83,12 +84,15 @@ from annotation.services.reviewing import (
 from annotation.services.rounds import (
     NO_GUIDANCE,
     NO_OVERLAP,
+    OPEN_TO_ALL,
+    Access,
     Guidance,
     NewVariant,
     Overlap,
     close_round,
     open_round,
     publish_guidelines,
+    set_access,
 )
 from annotation.services.sampling import (
     NewSample,
@@ -109,6 +113,13 @@ from annotation.services.slots import (
     submit_slot,
     take_work,
 )
+from annotation.services.uploading import (
+    accept_upload,
+    drop_upload,
+    fail_upload,
+    receive_items,
+    work_on_upload,
+)
 from annotation.services.wellbeing import (
     save_wellbeing_choices,
     set_content_warnings,
@@ -119,6 +130,8 @@ from annotation.services.wellbeing import (
 __all__ = [
     "NO_GUIDANCE",
     "NO_OVERLAP",
+    "OPEN_TO_ALL",
+    "Access",
     "AddedItems",
     "BlindJob",
     "Contradiction",
@@ -136,6 +149,7 @@ __all__ = [
     "SampleRequest",
     "SamplingJob",
     "accept_comparison",
+    "accept_upload",
     "add_items",
     "ask_second_reading",
     "beat_blind_pairs",
@@ -143,6 +157,8 @@ __all__ = [
     "beat_sampling",
     "beat_slot",
     "change_qualification",
+    "check_counters",
+    "check_items",
     "claim_ahead_for_sampling",
     "claim_blind_pairs",
     "claim_comparisons_for_sampling",
@@ -158,9 +174,11 @@ __all__ = [
     "declare_gold",
     "delete_part",
     "delete_question",
+    "drop_upload",
     "exclude_judgement",
     "fail_blind_pair",
     "fail_sampling",
+    "fail_upload",
     "finish_dialogue",
     "flag_comparison",
     "flag_slot",
@@ -183,6 +201,7 @@ __all__ = [
     "queue_flag",
     "queue_for_review",
     "queue_gold_miss",
+    "receive_items",
     "release_expired_leases",
     "reopen_demonstration",
     "report_unclear",
@@ -199,6 +218,7 @@ __all__ = [
     "save_question",
     "save_wellbeing_choices",
     "serve_gold",
+    "set_access",
     "set_content_warnings",
     "set_daily_minutes",
     "set_wellbeing_policy",
@@ -219,5 +239,6 @@ __all__ = [
     "undo_decision",
     "withdraw_consent",
     "withdraw_demonstration",
+    "work_on_upload",
     "write_prompt",
 ]

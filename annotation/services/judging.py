@@ -195,29 +195,47 @@ def finish_dialogue(*, annotator: User, dialogue: Dialogue, reason: str = "") ->
     require_role(annotator, ANNOTATORS)
     if dialogue.annotator_id != annotator.pk:
         raise NotFoundError("dialogue", dialogue.pk)
-    with transaction.atomic():
-        if dialogue.is_imported:
-            # A sampler that sets an item aside locks the comparison before the dialogue.
-            own = Comparison.objects.live().filter(dialogue=dialogue)
-            list(own.select_for_update(no_key=True).values_list("pk"))
-        dialogues = Dialogue.objects.select_related("round")
-        locked = dialogues.select_for_update(of=("self",), no_key=True).get(pk=dialogue.pk)
-        if not locked.is_open:
-            return locked
-        if not reason and not may_finish(locked):
-            raise TooFewTurnsError(locked.num_turns, locked.round.min_turns)
-        for comparison in Comparison.objects.live().filter(dialogue=locked):
-            skip_comparison(
-                annotator=annotator,
-                comparison=comparison,
-                reason=reason or Comparison.SkipReason.OTHER,
-                note="dialogue ended",
-            )
-        Dialogue.objects.filter(pk=locked.pk).update(
-            state=Dialogue.State.FINISHED, finished_at=Now()
+    while True:
+        with transaction.atomic():
+            locked = _lock_whole(dialogue)
+            if locked is not None:
+                return _finish(annotator, locked, reason)
+
+
+def _lock_whole(dialogue: Dialogue) -> Dialogue | None:
+    """Lock a dialogue's live comparisons and then the dialogue: the order of all who lock both.
+
+    Who judges or sets an item aside holds the comparison and asks for the dialogue. None if a
+    comparison came about in between; to lock it now would be against the order.
+    """
+    live = Comparison.objects.live().filter(dialogue=dialogue).order_by("pk")
+    ids = set(live.select_for_update(no_key=True).values_list("pk", flat=True))
+    dialogues = Dialogue.objects.select_related("round")
+    locked = dialogues.select_for_update(of=("self",), no_key=True).get(pk=dialogue.pk)
+    now_live = Comparison.objects.live().filter(dialogue=dialogue)
+    return None if now_live.exclude(pk__in=ids).exists() else locked
+
+
+def _finish(annotator: User, locked: Dialogue, reason: str) -> Dialogue:
+    """End a dialogue that is locked as a whole.
+
+    Raises:
+        TooFewTurnsError: It may not end yet.
+    """
+    if not locked.is_open:
+        return locked
+    if not reason and not may_finish(locked):
+        raise TooFewTurnsError(locked.num_turns, locked.round.min_turns)
+    for comparison in Comparison.objects.live().filter(dialogue=locked):
+        skip_comparison(
+            annotator=annotator,
+            comparison=comparison,
+            reason=reason or Comparison.SkipReason.OTHER,
+            note="dialogue ended",
         )
-        locked.drafts.all().delete()
-        locked.refresh_from_db()
+    Dialogue.objects.filter(pk=locked.pk).update(state=Dialogue.State.FINISHED, finished_at=Now())
+    locked.drafts.all().delete()
+    locked.refresh_from_db()
     return locked
 
 
@@ -267,7 +285,7 @@ def settle(comparison: Comparison, judgement: Judgement, *, is_edited: bool) -> 
 
 
 def lock_own(annotator: User, comparison: Comparison) -> Comparison:
-    """Lock dialogue and comparison, in this order, until the transaction ends."""
+    """Lock comparison and dialogue, in this order, until the transaction ends."""
     locked = (
         Comparison.objects.select_related("dialogue", "dialogue__annotator", "round")
         .select_for_update(of=("self", "dialogue"), no_key=True)

@@ -6,7 +6,14 @@ from typing import NamedTuple
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, QuerySet
 
-from annotation.models import Comparison, Judgement, ReviewItem, Round
+from annotation.models import (
+    Comparison,
+    GoldComparison,
+    Judgement,
+    JudgementKind,
+    ReviewItem,
+    Round,
+)
 from annotation.models.kinds import SILENT_KINDS
 from annotation.models.reviews import MAX_PRIORITY
 from annotation.scale import STEPS, Side
@@ -127,6 +134,20 @@ def queue_disagreement(comparison: Comparison) -> ReviewItem | None:
         reason=f"{len(steps)} judgements differ by {distance} of at most {len(STEPS) - 1} steps.",
         priority=round(MAX_PRIORITY * distance / (len(STEPS) - 1)),
     )
+
+
+def unqueue_what_is_settled(comparison: Comparison) -> None:
+    """Take a comparison out of the queue where what was queued is no more: a judgement taken back.
+
+    What a reviewer has decided stays decided. The comparison's row is locked by the caller.
+    """
+    waiting = ReviewItem.objects.filter(comparison=comparison, state=ReviewItem.State.OPEN)
+    if queue_disagreement(comparison) is None:
+        waiting.filter(source=Source.DISAGREEMENT).delete()
+    expected = GoldComparison.objects.filter(comparison=comparison).values("expected_sample")
+    answers = Judgement.objects.filter(comparison=comparison, kind=JudgementKind.GOLD)
+    if not answers.exclude(chosen_sample__in=expected).exists():
+        waiting.filter(source=Source.GOLD_MISS).delete()
 
 
 def queue_contradictions(

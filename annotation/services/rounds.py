@@ -1,6 +1,6 @@
 """Rounds: guidelines are published, rounds opened and closed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from django.db import IntegrityError, transaction
@@ -9,10 +9,20 @@ from django.db.models.functions import Now
 
 from annotation.access import LEADS, require_role
 from annotation.errors import RoundConfigError
-from annotation.models import Comparison, Dialogue, Guidelines, Round, RoundVariant, User
+from annotation.models import (
+    Comparison,
+    Dialogue,
+    Guidelines,
+    Qualification,
+    Round,
+    RoundVariant,
+    User,
+)
 from annotation.services.importing_items import store_items
 from annotation.services.items import release_all_kept
+from annotation.services.qualifications import require_qualifications
 from annotation.services.texts import problem_of
+from annotation.services.wellbeing import set_content_warnings
 from records.preferences import Axis
 from records.round_items import RoundItem
 from registry.models import PolicyVersion
@@ -64,6 +74,18 @@ class Guidance(NamedTuple):
 NO_GUIDANCE = Guidance()
 
 
+class Access(NamedTuple):
+    """Who may work in a round, and what they are warned of."""
+
+    qualifications: Collection[Qualification] = ()
+    """What the round requires besides what its axis does."""
+    categories: Collection[str] = ()
+    """What it may contain: some of `ContentCategory`; a safety round without any has its own."""
+
+
+OPEN_TO_ALL = Access()
+
+
 def publish_guidelines(*, axis: Axis, version: str, text: str, created_by: User) -> Guidelines:
     """Publish what annotators are told; publishing the same again returns the first row.
 
@@ -94,6 +116,7 @@ def open_round(
     guidance: Guidance = NO_GUIDANCE,
     source: str = Round.Source.WRITTEN,
     items: Iterable[RoundItem] = (),
+    access: Access = OPEN_TO_ALL,
 ) -> Round:
     """Open a round: from now on annotators find it.
 
@@ -113,9 +136,11 @@ def open_round(
         guidance: System prompt, fewest turns, topic, goal and examples.
         source: Where prompts come from: one of `Round.Source`.
         items: What is asked where they are imported, as `records.round_items` reads it.
+        access: Required qualifications and content warnings; `set_access` changes them later.
 
     Raises:
         NotAllowedError: `opened_by` is no lead.
+        QualificationError: A required test is not published.
         RecordError: A line of the file is wrong; names the field, the line and the bound.
         RoundConfigError: A setting does not fit; names it.
     """
@@ -144,6 +169,7 @@ def open_round(
             RoundVariant.objects.bulk_create(
                 RoundVariant(round=round_, **variant._asdict()) for variant in variants
             )
+            set_access(lead=opened_by, round_=round_, access=access)
             if round_.is_imported:
                 round_.target_comparisons = store_items(round_, items).num_turns
                 round_.save(update_fields=["target_comparisons"])
@@ -152,6 +178,19 @@ def open_round(
             raise RoundConfigError("name", f"there is already a round {name!r}") from error
         raise
     return round_
+
+
+def set_access(*, lead: User, round_: Round, access: Access) -> None:
+    """Set who may work in a round and what they are warned of, in place of what was set before.
+
+    Raises:
+        NotAllowedError: `lead` is no lead.
+        QualificationError: A required test is not published.
+        RoundConfigError: There is no such category.
+    """
+    with transaction.atomic():
+        require_qualifications(lead=lead, qualifications=access.qualifications, round_=round_)
+        set_content_warnings(lead=lead, round_=round_, categories=access.categories)
 
 
 def close_round(*, round_: Round, closed_by: User) -> Round:

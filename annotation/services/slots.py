@@ -159,7 +159,7 @@ def skip_slot(*, annotator: User, slot: Slot, reason: str, note: str = "") -> Sl
             annotator=annotator,
             defaults={"kind": locked.kind, "reason": reason, "note": note},
         )
-        if locked.state == Slot.State.LEASED:
+        if locked.state in (Slot.State.LEASED, Slot.State.WITHDRAWN):
             locked.state = Slot.State.WITHDRAWN if locked.is_silent else Slot.State.FREE
             locked.lease_expires_at = None
             locked.offered_at = timezone.now()
@@ -318,10 +318,9 @@ def _repeat_for(annotator: User, round_: Round) -> int | None:
         for row in rows
         if row.kind != JudgementKind.REPEAT and row.comparison.round_id == round_.pk
     }
+    repeats = Judgement.with_retracted.filter(annotator=annotator, kind=JudgementKind.REPEAT)
     candidates -= set(
-        mine.filter(kind=JudgementKind.REPEAT, comparison__in=candidates).values_list(
-            "comparison", flat=True
-        )
+        repeats.filter(comparison__in=candidates).values_list("comparison", flat=True)
     )
     candidates -= set(
         SlotSkip.objects.filter(annotator=annotator, comparison__in=candidates).values_list(

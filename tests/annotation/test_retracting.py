@@ -161,14 +161,14 @@ def test_it_stands_once_somebody_has_built_on_it(since: str, message: str) -> No
 
 
 @pytest.mark.django_db
-def test_nobody_takes_back_what_somebody_else_said_or_what_was_said_of_anothers_pair() -> None:
+def test_nobody_takes_back_or_restores_what_somebody_else_said() -> None:
     judgement = make_judgement(round_=open_overlap_round())
+    stranger = make_annotator()
     with pytest.raises(NotFoundError):
-        take_back(judgement, annotator=make_annotator())
-    slot = services.claim_slot(annotator=make_annotator())
-    assert slot is not None
-    with pytest.raises(RetractionError, match="somebody else's pair"):
-        take_back(judge_slot(slot))
+        take_back(judgement, annotator=stranger)
+    retraction = take_back(judgement)
+    with pytest.raises(NotFoundError):
+        services.restore_judgement(annotator=stranger, retraction=retraction)
 
 
 @pytest.mark.django_db

@@ -1,11 +1,10 @@
 """Further judgements: each slot goes to one annotator, once, and none is lost."""
 
-import threading
 import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from annotation import services
@@ -13,13 +12,11 @@ from annotation.errors import (
     AlreadyJudgedError,
     JudgementError,
     NotAllowedError,
-    NotFoundError,
-    SlotTakenError,
     StateError,
 )
-from annotation.models import Comparison, Judgement, Round, Slot, SlotSkip, User
+from annotation.models import Judgement, Round, Slot, User
 from annotation.scale import Side
-from annotation.selectors import counter_drift, draft_fields, get_slot_for, round_progress
+from annotation.selectors import counter_drift, round_progress
 from annotation.services import Overlap
 from annotation.snapshots import preferences_of
 from annotation.work import WorkKind, work_for
@@ -35,7 +32,6 @@ from tests.factories import (
     open_test_round,
     start_test_dialogue,
 )
-from tests.races import run_at_once
 
 EVERYBODY_TWICE = Overlap(overlap_share=1.0, judgements_per_comparison=2)
 
@@ -208,121 +204,6 @@ def test_a_value_that_does_not_fit_leaves_the_slot_as_it_was() -> None:
 
 
 @pytest.mark.django_db
-def test_a_lapsed_lease_frees_the_slot_and_its_draft_may_still_be_submitted() -> None:
-    round_ = open_overlap_round()
-    make_judgement(round_=round_)
-    reader = make_annotator()
-    slot = claim(reader)
-    services.save_draft(annotator=reader, slot=slot, fields={"choice": "3"})
-    let_slot_lapse(slot)
-    assert slot.state == Slot.State.FREE
-    assert draft_fields(reader, comparison=slot.comparison) == {"choice": "3"}
-
-    judge_slot(slot)
-
-    assert draft_fields(reader, comparison=slot.comparison) == {}
-    assert round_progress(round_).num_further_judged == 1
-    assert counter_drift(round_) == {}
-
-
-@pytest.mark.django_db
-def test_a_lapsed_slot_that_others_hold_leaves_the_draft_and_says_so() -> None:
-    make_judgement(round_=open_overlap_round())
-    reader, other = make_annotator(), make_annotator()
-    slot = claim(reader)
-    services.save_draft(annotator=reader, slot=slot, fields={"choice": "3"})
-    let_slot_lapse(slot)
-    assert claim(other) == slot
-    with pytest.raises(SlotTakenError, match="kept as a draft"):
-        judge_slot(slot, annotator=reader)
-    assert draft_fields(reader, comparison=slot.comparison) == {"choice": "3"}
-    assert get_slot_for(reader, slot.pk) == slot, "the draft keeps the way back"
-
-
-@pytest.mark.django_db
-def test_another_free_slot_of_the_same_comparison_takes_a_late_judgement() -> None:
-    round_ = open_overlap_round(3)
-    make_judgement(round_=round_)
-    reader, other = make_annotator(), make_annotator()
-    slot = claim(reader)
-    assert slot.number == 1
-    services.save_draft(annotator=reader, slot=slot, fields={"choice": "3"})
-    Slot.objects.filter(number=2).update(offered_at=timezone.now() + timedelta(hours=1))
-    let_slot_lapse(slot)
-    assert claim(other) == slot
-    assert judge_slot(slot, annotator=reader).slot == 2
-    assert counter_drift(round_) == {}
-
-
-@pytest.mark.django_db
-def test_a_sign_of_life_keeps_the_lease_and_a_lapsed_one_has_none() -> None:
-    make_judgement(round_=open_overlap_round())
-    reader = make_annotator()
-    slot = claim(reader)
-    Slot.objects.update(lease_expires_at=timezone.now() + timedelta(seconds=2))
-    assert services.beat_slot(annotator=reader, slot=slot)
-    slot.refresh_from_db()
-    assert slot.lease_expires_at is not None
-    assert slot.lease_expires_at > timezone.now() + timedelta(minutes=20)
-    let_slot_lapse(slot)
-    assert not services.beat_slot(annotator=reader, slot=slot)
-
-
-@pytest.mark.django_db
-def test_who_passes_on_is_not_asked_again_and_others_are() -> None:
-    make_judgement(round_=open_overlap_round())
-    reader = make_annotator()
-    slot = claim(reader)
-    for _ in range(2):
-        services.skip_slot(annotator=reader, slot=slot, reason="no_expertise", note="law")
-    skip = SlotSkip.objects.get()
-    assert (skip.annotator, skip.kind, skip.reason, skip.note) == (
-        reader,
-        "overlap",
-        "no_expertise",
-        "law",
-    )
-    assert services.claim_slot(annotator=reader) is None
-    assert claim(make_annotator()) == slot
-    with pytest.raises(JudgementError, match="'' is not one of"):
-        services.skip_slot(annotator=reader, slot=slot, reason="")
-
-
-@pytest.mark.django_db
-def test_what_several_people_flag_is_all_kept() -> None:
-    comparison = make_judgement(round_=open_overlap_round()).comparison
-    services.flag_comparison(
-        annotator=comparison.dialogue.annotator, comparison=comparison, note="a name"
-    )
-    reader = make_annotator()
-    slot = claim(reader)
-    for _ in range(2):
-        services.flag_slot(annotator=reader, slot=slot, note="an address")
-    comparison.refresh_from_db()
-    assert comparison.flag_note == "a name\n\nan address"
-
-
-@pytest.mark.django_db
-def test_a_slot_is_nobody_elses() -> None:
-    make_judgement(round_=open_overlap_round())
-    slot, stranger = claim(make_annotator()), make_annotator()
-    for call in (
-        lambda: get_slot_for(stranger, slot.pk),
-        lambda: services.skip_slot(annotator=stranger, slot=slot, reason="other"),
-        lambda: services.flag_slot(annotator=stranger, slot=slot, note="x"),
-        lambda: services.save_draft(annotator=stranger, slot=slot, fields={}),
-    ):
-        with pytest.raises(NotFoundError, match="of yours"):
-            call()
-    assert not services.beat_slot(annotator=stranger, slot=slot)
-    with pytest.raises(SlotTakenError):
-        judge_slot(slot, annotator=stranger)
-    for person in (make_lead(), make_reviewer()):
-        with pytest.raises(NotAllowedError):
-            services.claim_slot(annotator=person)
-
-
-@pytest.mark.django_db
 def test_a_closed_round_gives_no_slot_but_takes_what_is_out() -> None:
     round_ = open_overlap_round(3)
     make_judgement(round_=round_)
@@ -389,88 +270,3 @@ def test_each_judgement_of_a_comparison_is_a_preference_and_the_author_continues
     }
     assert len({row.annotator for row in rows}) == 3
     assert len({row.dialogue_id for row in rows}) == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_tabs_claim_one_slot() -> None:
-    round_ = open_overlap_round()
-    for _ in range(4):
-        make_judgement(round_=round_)
-    reader = make_annotator()
-    results = run_at_once([lambda: services.claim_slot(annotator=reader)] * 4)
-    assert all(isinstance(result, Slot) for result in results), results
-    assert len(set(results)) == 1
-    assert Slot.objects.filter(state="leased").count() == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_sixty_four_annotators_at_once_judge_every_slot_once() -> None:
-    """24 comparisons of one author, 3 further judgements each, and 64 people at the same queue."""
-    round_ = open_overlap_round(4, max_turns=1, target_comparisons=24)
-    author = make_annotator()
-    comparisons = [make_judgement(author, round_=round_).comparison for _ in range(24)]
-    readers = [make_annotator() for _ in range(64)]
-    failures: list[BaseException] = []
-    barrier = threading.Barrier(64)
-
-    def work(reader: User) -> None:
-        try:
-            connection.ensure_connection()
-            barrier.wait(timeout=60)
-            while (slot := services.claim_slot(annotator=reader)) is not None:
-                judge_slot(slot)
-        except BaseException as error:  # noqa: BLE001 - the test looks at what was raised
-            failures.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=work, args=(reader,)) for reader in readers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=120)
-
-    assert failures == []
-    assert not Slot.objects.exclude(state="judged").exists()
-    assert Judgement.objects.filter(kind="overlap").count() == 72
-    for comparison in comparisons:
-        numbers = comparison.judgements.order_by("slot").values_list("slot", flat=True)
-        assert list(numbers) == [0, 1, 2, 3]
-        assert comparison.judgements.values("annotator").distinct().count() == 4
-    progress = round_progress(round_)
-    assert (progress.num_further, progress.num_further_judged) == (72, 72)
-    assert counter_drift(round_) == {}
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("values", "constraint"),
-    [
-        ({"number": 0}, "slot_number_bound"),
-        ({"kind": "author"}, "slot_kind_known"),
-        ({"state": "lost"}, "slot_state_known"),
-        ({"state": "leased"}, "slot_lease_has_end"),
-        ({"state": "judged"}, "slot_taken_by_somebody"),
-        ({"kind": "gold"}, "slot_silent_never_free"),
-    ],
-)
-def test_the_database_refuses(values: dict[str, object], constraint: str) -> None:
-    make_judgement(round_=open_overlap_round())
-    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
-        Slot.objects.update(**values)
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("values", "constraint"),
-    [
-        ({"slot": 1}, "judgement_author_is_first"),
-        ({"kind": "overlap"}, "judgement_author_is_first"),
-        ({"kind": "whim", "slot": 1}, "judgement_kind_known"),
-    ],
-)
-def test_the_database_refuses_a_judgement(values: dict[str, object], constraint: str) -> None:
-    judgement = make_judgement()
-    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
-        Judgement.objects.filter(pk=judgement.pk).update(**values)
-    assert Comparison.objects.get().num_slots == 1

@@ -19,7 +19,12 @@ from annotation.scale import Side
 from records.preferences import Axis, Rating
 from tests.browser.conftest import NARROW, WIDE, OpenPage
 from tests.browser.recordings import folder_for
-from tests.browser.test_accessibility import Place, pages_of_annotator, pages_of_reviewer
+from tests.browser.test_accessibility import (
+    Place,
+    pages_of_annotator,
+    pages_of_items,
+    pages_of_reviewer,
+)
 from tests.browser.words import ARABIC, CODE, FLAG, GUIDELINES, LONG, LONG_PROMPT, SHORT
 from tests.factories import (
     judge,
@@ -168,3 +173,7 @@ def test_forms_of_a_lead(open_page: OpenPage, lead: User, tmp_path: Path, look: 
     for number, name in enumerate(("new-round", "new-iteration"), start=1):
         page.goto(reverse(name))
         take(page, folder, number, name)
+
+
+def test_a_lead_adds_items(open_page: OpenPage, lead: User, tmp_path: Path) -> None:
+    take_all(open_page, lead, pages_of_items(lead), tmp_path, suffix="-items")

@@ -10,7 +10,7 @@ from django.urls import reverse
 from playwright.sync_api import Page
 
 from annotation import services
-from annotation.models import Attempt, User
+from annotation.models import Attempt, Dialogue, Slot, User
 from annotation.scale import Side
 from annotation.services import Guidance, PartFields, QuestionFields
 from records.preferences import Axis
@@ -21,8 +21,10 @@ from tests.browser.words import CODE, LONG, LONG_PROMPT
 from tests.factories import (
     PAIR,
     decide,
+    draw_samples,
     judge,
     judge_slot,
+    lines_of,
     make_annotator,
     make_demonstration,
     make_guidelines,
@@ -31,8 +33,11 @@ from tests.factories import (
     make_qualification,
     make_ready_comparison,
     make_reviewer,
+    open_imported_round,
     open_test_assignment,
     open_test_round,
+    pair_line,
+    prompt_line,
     start_test_demonstration,
     start_test_dialogue,
     take_part,
@@ -51,7 +56,17 @@ LOOKS = {
 }
 NO_PAGES = {
     *("home", "draft", "start", "prompt", "finish", "judge", "skip", "flag", "beat"),
-    *("retract", "restore", "next-task", "judge-slot", "skip-slot", "flag-slot", "beat-slot"),
+    *(
+        "retract",
+        "restore",
+        "retract-slot",
+        "restore-slot",
+        "next-task",
+        "judge-slot",
+        "skip-slot",
+        "flag-slot",
+        "beat-slot",
+    ),
     *("start-demonstration", "give-up", "demonstration-draft", "sitting-draft"),
     *("give-consent", "withdraw", "confirm-guidelines"),
     *("judgement", "reopen-demonstration", "undo-decision", "second-reading"),
@@ -110,13 +125,8 @@ def pages_of_annotator(ana: User) -> list[Place]:
         start_test_dialogue(ana, held := open_test_round()),
         waiting := start_test_dialogue(ana, open_test_round()),
     ]
-    make_judgement(round_=open_overlap_round())
-    gone = services.claim_slot(annotator=ana)
-    assert gone is not None
-    judge_slot(gone)
-    make_judgement(round_=open_overlap_round())
-    slot = services.claim_slot(annotator=ana)
-    assert slot is not None
+    dialogues += imported_dialogues_of(ana)
+    slots = slots_of(ana)
     write = PartFields("Write", rule="mean_grade", mark=4, minutes=60)
     test = make_qualification((write, [WRITTEN]), name="Language")
     begun = [test, make_qualification((PartFields("Choose"), [CHOICE, PAIR]), name="Choices")]
@@ -146,16 +156,74 @@ def pages_of_annotator(ana: User) -> list[Place]:
     sent_back = make_demonstration(author=ana)
     decide(sent_back, "rejected")
     write_test_prompt(ana, waiting)
+    dialogues.append(start_test_dialogue(ana, open_imported_round(prompt_line("egg"))))
     return [
         ("annotate", None),
         *(("dialogue", dialogue.pk) for dialogue in dialogues),
-        *(("slot", pk) for pk in (slot.pk, gone.pk)),
+        *(("slot", slot.pk) for slot in slots),
         *(("test", pk) for pk in (test.pk, other.pk, passed.pk)),
         *((name, None) for name in ("tests", "consent", "wellbeing", "demonstrations")),
         *(("sitting", sitting.pk) for sitting in sittings),
         *(("demonstration", made.pk) for made in (writing, sent_back)),
         *((name, None) for name in ("guidelines-history", "password")),
         ("guidelines-compared", second.pk),
+    ]
+
+
+def imported_dialogues_of(ana: User) -> list[Dialogue]:
+    """Return imported dialogues: a pair to be judged, one set aside, one passed on, one judged."""
+    opened = open_imported_round(pair_line("tea", LONG, CODE, system="Be brief."))
+    ready = start_test_dialogue(ana, opened)
+    failed = start_test_dialogue(ana, open_imported_round(prompt_line("rice", "Rice?")))
+    for _ in range(3):
+        draw_samples(("Same.", "Same."))
+    passed_on = start_test_dialogue(ana, open_imported_round(pair_line("salt")))
+    comparison = passed_on.comparisons.get()
+    services.skip_comparison(annotator=ana, comparison=comparison, reason="other")
+    judged = start_test_dialogue(ana, open_imported_round(pair_line("milk")))
+    judge(judged.comparisons.get())
+    return [ready, failed, passed_on, judged]
+
+
+def slots_of(ana: User) -> list[Slot]:
+    """Return pairs of others: taken back, judged, and to be judged."""
+    slots = []
+    for _ in range(3):
+        make_judgement(round_=open_overlap_round())
+        slot = services.claim_slot(annotator=ana)
+        assert slot is not None
+        slots.append(slot)
+        if len(slots) < 3:
+            judgement = judge_slot(slot)
+        if len(slots) == 1:
+            services.retract_judgement(annotator=ana, judgement=judgement, client_key=uuid.uuid4())
+    return slots
+
+
+def pages_of_items(lead: User) -> list[Place]:
+    """Return the lead's pages of a round that is given more items, in every state."""
+    round_ = open_imported_round(pair_line("tea"), lead=lead)
+    files = [
+        lines_of([pair_line("tea"), pair_line("milk"), pair_line("salt", "Same.", "Same.")]),
+        lines_of([pair_line("rice")]),
+        lines_of([pair_line("tea")]),
+        lines_of([prompt_line("tea")]),
+        lines_of([pair_line("egg")]),
+    ]
+    uploads = [
+        services.receive_items(lead=lead, round_=round_, name="week-14.jsonl", chunks=[content])
+        for content in files
+    ]
+    for upload in uploads[:-1]:
+        services.work_on_upload(upload.pk)
+    services.accept_upload(lead=lead, upload=uploads[1])
+    services.work_on_upload(uploads[1].pk)
+    return [
+        ("round", round_.pk),
+        ("items", round_.pk),
+        *(("item-upload", upload.pk) for upload in uploads),
+        ("round-access", round_.pk),
+        ("new-round", None),
     ]
 
 
@@ -208,6 +276,16 @@ def test_no_page_of_a_reviewer_violates_wcag(open_page: OpenPage, look: str) -> 
     asked = {name for name, roles in TABLE.items() if roles in (REVIEWERS, EVERYBODY)}
     assert {name for name, _ in places} == asked - NO_PAGES
     page = open_page(reverse("review"), user=make_reviewer(), **LOOKS[look])
+    assert list(problems_of(page, places)) == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_no_page_on_which_a_round_gets_its_items_violates_wcag(
+    open_page: OpenPage, look: str
+) -> None:
+    lead = make_lead("maria")
+    places = pages_of_items(lead)
+    page = open_page(reverse("rounds"), user=lead, **LOOKS[look])
     assert list(problems_of(page, places)) == []
 
 

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from annotation.models import Comparison, Dialogue, Judgement, User
 from records.preferences import Axis
 from tests.browser.conftest import NARROW, OpenPage
+from tests.browser.words import ARABIC, SHORT
 from tests.factories import (
     PASSWORD,
     draw_samples,
@@ -233,3 +234,29 @@ def test_on_a_narrow_screen_both_responses_must_have_been_read(
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_label("Your next message")).to_be_visible()
     assert Judgement.objects.count() == 1
+
+
+def test_right_to_left_text_reads_from_the_right_beside_text_that_does_not(
+    open_page: OpenPage, annotator: User
+) -> None:
+    mixed = f"{ARABIC} `x[0] = 1`\n\n* {ARABIC}\n\n```python\nx = 1\n```\n\nIn English."
+    comparison = make_ready_comparison(annotator, text=ARABIC, texts=(mixed, SHORT))
+    page = open_page(reverse("dialogue", args=[comparison.dialogue_id]), user=annotator)
+    texts = {sample.side: sample.text for sample in comparison.samples.all()}
+    letter = "a" if texts["left"] == mixed else "b"
+    response = page.locator(f"#response-{letter} .prose")
+    direction = "found => found.map((node) => getComputedStyle(node).direction)"
+    assert response.locator("p, li").evaluate_all(direction) == ["rtl", "rtl", "ltr"]
+    assert response.locator("code").evaluate_all(direction) == ["ltr", "ltr"]
+    # The mark of a list item stands within the response, not across its edge.
+    edge, item = (response.locator(name).first.bounding_box() for name in ("ul", "li"))
+    assert edge is not None
+    assert item is not None
+    assert item["x"] + item["width"] <= edge["x"] + edge["width"] - 16
+    other = page.locator(f"#response-{'b' if letter == 'a' else 'a'} .prose p")
+    assert other.evaluate_all(direction) == ["ltr"]
+    assert page.get_by_text(ARABIC).first.evaluate("n => getComputedStyle(n).direction") == "rtl"
+    page.keyboard.press("e")
+    box = page.get_by_label("The response as it should be")
+    box.fill(ARABIC)
+    assert box.evaluate("n => getComputedStyle(n).direction") == "rtl"

@@ -92,7 +92,8 @@ def test_htmx_is_given_the_next_pair_at_once(
     )
     following = Slot.objects.get(state="leased")
     assert response.status_code == 200
-    assert response.headers["HX-Push-Url"] == reverse("slot", args=[following.pk])
+    address = reverse("slot", args=[following.pk])
+    assert response.headers["HX-Push-Url"] == f"{address}?last={slot.pk}"
     page = response.content.decode()
     assert "<html" not in page
     assert reverse("judge-slot", args=[following.pk]) in page
@@ -106,9 +107,8 @@ def test_another_round_brings_its_own_page(
     response = annotator_client.post(
         reverse("judge-slot", args=[slot.pk]), fields_of(slot), headers=HTMX
     )
-    assert response.headers["HX-Redirect"] == reverse(
-        "slot", args=[Slot.objects.get(state="leased").pk]
-    )
+    address = reverse("slot", args=[Slot.objects.get(state="leased").pk])
+    assert response.headers["HX-Redirect"] == f"{address}?last={slot.pk}"
 
 
 def test_gold_and_overlap_look_the_same(annotator_client: Client, annotator: User) -> None:

@@ -6,6 +6,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from annotation.models import CounterCheck
 from registry import services
 from tests.factories import (
     judge,
@@ -80,3 +81,14 @@ def test_the_number_of_queries_does_not_grow_with_rounds_and_runs(
         open_test_round()
         make_run()
     assert count() == few
+
+
+def test_counters_that_differ_are_named(lead_client: Client) -> None:
+    page = lead_client.get(reverse("dashboard")).content.decode()
+    assert "Counters differ" not in page
+    row = {"what": "round", "name": "<Week>", "counter": "num_judged", "stored": 3, "counted": 2}
+    CounterCheck.objects.create(num_checked=1, drift=[row])
+    page = lead_client.get(reverse("dashboard")).content.decode()
+    assert "Counters differ" in page
+    assert "Round &lt;Week&gt;" in page
+    assert "says 3, counted 2" in page

@@ -1,6 +1,7 @@
 """Rounds over imported material: opened by an upload, judged on the page where others write."""
 
 import gzip
+import re
 import uuid
 from io import StringIO
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_a_file_too_large_for_a_form_is_named_with_the_bound(
     monkeypatch.setattr(round_forms, "MAX_UPLOAD_MB", 0)
     page = upload(lead_client, "prompts", lines_of([TWO_TURNS])).content.decode()
     assert "bytes are more than 0 MB" in page
-    assert "manage.py add_items" in page
+    assert "add the rest on the page of the round" in page
 
 
 def test_a_written_round_needs_a_target(lead_client: Client) -> None:
@@ -181,9 +182,20 @@ def test_on_a_terminal_a_bar_shows_how_far_the_file_is_read(tmp_path: Path) -> N
     path.write_bytes(lines_of([prompt_line(number) for number in range(700)]))
     output = Terminal()
     call_command("add_items", round_.name, path, stdout=output)
-    bars = output.getvalue().split("\r")
-    assert len(bars) == 3  # two lots, each after a return of the carriage
-    assert bars[2].startswith("[" + "#" * 30 + "] 100%  700 lines\n")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+    *_, last, added, end = re.split(r"[\r\n]+", plain)
+    assert last.startswith("more.jsonl ")
+    assert "100% 700 lines" in last
+    assert (added, end) == (f"{round_.name}: 700 items, 700 turns added", "")
+
+
+def test_without_a_terminal_there_is_no_bar(tmp_path: Path) -> None:
+    round_ = open_imported_round(TWO_TURNS, lead=make_lead())
+    path = tmp_path / "more.jsonl"
+    path.write_bytes(lines_of([prompt_line("b")]))
+    output = StringIO()
+    call_command("add_items", round_.name, path, stdout=output)
+    assert output.getvalue() == f"{round_.name}: 1 items, 1 turns added\n"
 
 
 def test_the_command_names_what_it_does_not_find(tmp_path: Path) -> None:

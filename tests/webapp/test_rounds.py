@@ -4,14 +4,25 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from annotation.models import Guidelines, Round, User
+from annotation.errors import QualificationError
+from annotation.models import ContentWarning, Guidelines, Round, User
 from annotation.scale import Side
+from annotation.services import (
+    Access,
+    NewVariant,
+    QualificationFields,
+    create_qualification,
+    open_round,
+    retire_qualification,
+)
 from records.preferences import Axis, Rating
 from registry.models import PolicyVersion
 from tests.factories import (
     judge,
     make_guidelines,
+    make_lead,
     make_policy_version,
+    make_qualification,
     make_ready_comparison,
     open_test_round,
 )
@@ -93,6 +104,51 @@ def test_a_mistake_is_named_beside_its_field_and_nothing_is_opened(
     response = lead_client.post(reverse("new-round"), fields | changes)
     assert response.status_code == 422
     assert message in response.content.decode()
+    assert not Round.objects.exists()
+
+
+def test_required_tests_and_content_warnings_are_set_when_the_round_opens(
+    lead_client: Client,
+) -> None:
+    test = make_qualification(name="Language")
+    draft = create_qualification(lead=make_lead(), fields=QualificationFields("Draft"))
+    fields = round_fields(make_guidelines(), make_policy_version().pk, make_policy_version().pk)
+    page = lead_client.get(reverse("new-round")).content.decode()
+    assert "Language" in page
+    assert "Draft" not in page
+    chosen = {"qualifications": [test.pk], "categories": ["hateful_and_harmful"]}
+    lead_client.post(reverse("new-round"), fields | chosen)
+    round_ = Round.objects.get()
+    assert [item.qualification for item in round_.requirements.all()] == [test]
+    warnings = ContentWarning.objects.filter(round=round_)
+    assert [warning.category for warning in warnings] == ["hateful_and_harmful"]
+    access = lead_client.get(reverse("round-access", args=[round_.pk])).context["access"]
+    assert access["qualifications"].value() == [test.pk]
+    assert access["categories"].value() == ["hateful_and_harmful"]
+
+    for wrong, message in (
+        ({"qualifications": [draft.pk]}, f"{draft.pk} is not one of the available choices"),
+        ({"categories": ["boredom"]}, "boredom is not one of the available choices"),
+    ):
+        response = lead_client.post(reverse("new-round"), fields | wrong | {"name": "Week 15"})
+        assert response.status_code == 422
+        assert message in response.content.decode()
+    assert Round.objects.count() == 1
+
+
+def test_a_test_that_is_retired_meanwhile_stops_the_opening() -> None:
+    lead, test = make_lead(), make_qualification()
+    retire_qualification(lead=lead, qualification=test)
+    with pytest.raises(QualificationError, match="is retired"):
+        open_round(
+            name="Week 14",
+            axis=Axis.HELPFULNESS,
+            guidelines=make_guidelines(),
+            variants=[NewVariant(make_policy_version())],
+            target_comparisons=5,
+            opened_by=lead,
+            access=Access(qualifications=[test]),
+        )
     assert not Round.objects.exists()
 
 

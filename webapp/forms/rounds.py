@@ -9,6 +9,8 @@ from django.forms import BaseFormSet, formset_factory
 
 from annotation.models import Guidelines, Round
 from annotation.services import Guidance, NewVariant, Overlap
+from annotation.services.uploading import MAX_NAME_CHARACTERS, MAX_UPLOAD_BYTES
+from records.item_files import ENDINGS
 from records.preferences import Axis
 from records.round_items import ItemKind, read_round_items
 from registry.models import PolicyVersion
@@ -184,7 +186,7 @@ class RoundForm(forms.Form):
         if file is not None and (file.size or 0) > MAX_UPLOAD_MB * 2**20:
             raise ValidationError(
                 f"{file.size or 0:,} bytes are more than {MAX_UPLOAD_MB} MB. Open the round with a "
-                "part of it and add the rest by manage.py add_items."
+                "part of it and add the rest on the page of the round."
             )
         return file
 
@@ -205,6 +207,18 @@ class RoundForm(forms.Form):
 
 def _items(file: "UploadedFile[Any]", source: str) -> Any:  # noqa: ANN401 - an iterator of round items
     return read_round_items(cast(BinaryIO, file), file.name or "file", ItemKind(source))
+
+
+class ItemsForm(forms.Form):
+    """More items for an open round."""
+
+    items_file = forms.FileField(
+        label="File of prompts or pairs",
+        max_length=MAX_NAME_CHARACTERS,
+        help_text="JSON Lines, plain or gzipped (.gz), or Parquet (.parquet); at most "
+        f"{MAX_UPLOAD_BYTES // 2**20} MB.",
+        widget=forms.ClearableFileInput(attrs={"accept": ",".join(ENDINGS)}),
+    )
 
 
 class VariantForm(forms.Form):

@@ -87,11 +87,3 @@ class DailyMinutesForm(forms.Form):
         max_value=MINUTES_OF_A_DAY,
         required=False,
     )
-
-
-class WarningsForm(forms.Form):
-    """What a round may contain."""
-
-    categories = forms.MultipleChoiceField(
-        choices=CATEGORY_CHOICES, required=False, widget=forms.CheckboxSelectMultiple
-    )

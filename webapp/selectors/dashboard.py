@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from annotation.selectors import num_waiting
+from annotation.models import CounterCheck
+from annotation.selectors import newest_drift, num_waiting
 from registry.models import Iteration, Run
 from webapp.plots import Plot
 from webapp.selectors.iterations import StepView, steps_of
@@ -27,6 +28,8 @@ class DashboardPage:
     win_rates: Plot
     violations: Plot
     alive: Mapping[str, bool]
+    drift: CounterCheck | None
+    """The newest check of all counters, if one differed."""
     num_waiting: int
     num_active_runs: int
     num_judged: int
@@ -59,6 +62,7 @@ def dashboard_page() -> DashboardPage:
         win_rates=win_rate_plot(policies),
         violations=violation_plot(policies),
         alive=workers_alive(),
+        drift=newest_drift(),
         num_waiting=num_waiting(),
         num_active_runs=Run.objects.filter(state__in=["queued", "running"]).count(),
         num_judged=sum(row.progress.num_judged for row in open_rounds),

@@ -12,7 +12,13 @@ from django.utils import timezone
 
 from annotation.eligibility import Missing, missing_for
 from annotation.exposure import CATEGORY_WORDS, categories_of
-from annotation.histories import history_of, last_to_take_back, may_finish, retraction_of
+from annotation.histories import (
+    history_of,
+    last_to_take_back,
+    may_finish,
+    retraction_of,
+    retraction_of_slot,
+)
 from annotation.models import Comparison, Dialogue, Round, Slot, User
 from annotation.selectors import PairView, open_rounds, pair_view, slot_pair_view
 from annotation.slots import next_free_at
@@ -46,6 +52,7 @@ class TaskUrls(NamedTuple):
     skip: str = ""
     flag: str = ""
     beat: str = ""
+    restore: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +120,12 @@ class Task:
     def urls(self) -> TaskUrls:
         """The addresses of the page and of its forms."""
         if self.slot is not None:
-            names = ("slot", "judge-slot", "skip-slot", "flag-slot", "beat-slot")
-            return TaskUrls(*(reverse(name, args=[self.slot.pk]) for name in names))
+            forms = ("judge-slot", "skip-slot", "flag-slot", "beat-slot", "restore-slot")
+            return TaskUrls(*(reverse(name, args=[self.slot.pk]) for name in ("slot", *forms)))
         page = reverse("dialogue", args=[self.dialogue.pk])
         if self.kind is not TaskKind.JUDGE or self.comparison is None:
             return TaskUrls(page)
-        forms = ("judge", "skip", "flag", "beat")
+        forms = ("judge", "skip", "flag", "beat", "restore")
         return TaskUrls(page, *(reverse(name, args=[self.comparison.pk]) for name in forms))
 
 
@@ -208,6 +215,9 @@ def slot_task_of(slot: Slot, annotator: User) -> Task:
         comparison=comparison,
         pair=pair,
         slot=slot,
+        # What is leased was not judged yet: no need to ask.
+        is_taken_back=slot.state != Slot.State.LEASED
+        and retraction_of_slot(slot, annotator) is not None,
     )
 
 

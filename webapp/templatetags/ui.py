@@ -34,6 +34,12 @@ _STATE_BADGES = {
     "submitted": "",
     "approved": "badge-good",
     "rejected": "badge-warn",
+    "checking": "badge-accent",
+    "checked": "",
+    "adding": "badge-accent",
+    "added": "badge-good",
+    "refused": "badge-bad",
+    "dropped": "",
 }
 
 

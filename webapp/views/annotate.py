@@ -44,6 +44,7 @@ from webapp.views.annotate_pages import (
     field_of,
     go_on,
     go_on_or_next,
+    last_slot_of,
     show,
     task_page,
     waiting_mark,
@@ -58,7 +59,7 @@ _NOT_DRAFTED = {"csrfmiddlewaretoken", "client_key", "dialogue", "comparison", "
 @require_safe
 def annotate(request: SignedInRequest) -> HttpResponseBase:
     """Show the dialogues to go on with and the open rounds, or why there is nothing to do."""
-    context = {"overview": overview_of(request.user)}
+    context = {"overview": overview_of(request.user), "last_slot": last_slot_of(request)}
     return render(request, "webapp/annotate/rounds.html", context)
 
 

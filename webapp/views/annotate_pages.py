@@ -1,6 +1,7 @@
 """How a task becomes a page, or for htmx a part of one; shared by dialogues and slots."""
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
@@ -44,8 +45,12 @@ def task_page(
     *,
     form: TaskForm | None = None,
     status: int = 200,
+    last_slot: int | None = None,
 ) -> HttpResponse:
-    """Return the whole page, or for htmx the task alone."""
+    """Return the whole page, or for htmx the task alone.
+
+    `last_slot` is the pair of somebody else's that was judged just now, if any.
+    """
     words = kept.take(request)
     context = {
         "task": task,
@@ -56,6 +61,7 @@ def task_page(
         "shows_guidelines": "guidelines" in request.GET,
         "is_covered": task.kind is TaskKind.JUDGE and covers_responses(request.user, task.round),
         "now": timezone.now(),
+        "last_slot": last_slot_of(request) if last_slot is None else last_slot,
     }
     template = "_task.html" if request.htmx else "dialogue.html"
     return render(request, f"webapp/annotate/{template}", context, status=status)
@@ -100,11 +106,20 @@ def go_on_or_next(request: SignedInRequest, own: Dialogue) -> HttpResponseBase:
     return go_on(request, own) if own.is_open else go_to_next(request, leaving=own.round)
 
 
-def go_to_next(request: SignedInRequest, *, leaving: Round | None = None) -> HttpResponseBase:
+def go_to(request: SignedInRequest, address: str) -> HttpResponseBase:
+    """Lead to another page, as a form or as htmx."""
+    return HttpResponseClientRedirect(address) if request.htmx else redirect(address)
+
+
+def go_to_next(
+    request: SignedInRequest, *, leaving: Round | None = None, last_slot: int | None = None
+) -> HttpResponseBase:
     """Take the next work and show it, wherever it is; say so on the overview if there is none.
 
-    htmx stays on its page while the round, whose guidelines stand beside it, is the same.
+    htmx stays on its page while the round, whose guidelines stand beside it, is the same. The
+    address tells which pair was judged last, so that it may be taken back from there.
     """
+    query = "" if last_slot is None else f"?last={last_slot}"
     work = services.take_work(annotator=request.user)
     reason = _NOTHING
     try:
@@ -115,13 +130,11 @@ def go_to_next(request: SignedInRequest, *, leaving: Round | None = None) -> Htt
         if work.missing and work.round is not None:
             reason = as_sentence(NotEligibleError(work.round.name, work.missing[0].message))
         messages.info(request, reason)
-        overview = reverse("annotate")
-        return HttpResponseClientRedirect(overview) if request.htmx else redirect(overview)
-    if not request.htmx:
-        return redirect(task.urls.page)
-    if leaving != task.round:
-        return HttpResponseClientRedirect(task.urls.page)
-    return push_url(task_page(request, task), task.urls.page)
+        return go_to(request, reverse("annotate") + query)
+    address = task.urls.page + query
+    if not request.htmx or leaving != task.round:
+        return go_to(request, address)
+    return push_url(task_page(request, task, last_slot=last_slot), address)
 
 
 def begin_dialogue(request: SignedInRequest, round_: Round) -> Dialogue:
@@ -159,6 +172,18 @@ def as_sentence(error: Exception) -> str:
     """Return the message of an error as a sentence."""
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
+
+
+def last_slot_of(request: SignedInRequest) -> int | None:
+    """Return which pair of somebody else's was judged last, as the address of the page tells.
+
+    Whether that is still so is found out when it is taken back.
+    """
+    value = request.GET.get("last", "")
+    if not value and request.htmx and request.method == "GET":  # a page that waits asks again
+        query = urlsplit(request.htmx.current_url or "").query
+        value = parse_qs(query).get("last", [""])[0]
+    return int(value) if value.isdecimal() and len(value) < 19 else None
 
 
 def _task_for(request: SignedInRequest, work: Work) -> Task | None:

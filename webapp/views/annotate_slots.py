@@ -17,12 +17,18 @@ from annotation.errors import (
     RoundClosedError,
     StateError,
 )
-from annotation.models import Comparison, Slot
+from annotation.models import Comparison, Judgement, Slot
 from annotation.selectors import get_slot_for, slot_pair_view
 from webapp.access import SignedInRequest, roles
 from webapp.forms.annotate import FlagForm, JudgementForm, SkipForm
 from webapp.selectors.dialogues import TaskKind, slot_task_of
-from webapp.views.annotate_pages import as_sentence, field_of, go_to_next, show, task_page
+from webapp.views.annotate_pages import (
+    as_sentence,
+    field_of,
+    go_to_next,
+    show,
+    task_page,
+)
 
 
 @roles("annotator")
@@ -52,8 +58,9 @@ def judge_slot(request: SignedInRequest, pk: int) -> HttpResponseBase:
     form = JudgementForm(request.POST, pair=slot_pair_view(own))
     if not form.is_valid():
         return _slot_page(request, own, form)
+    last_slot = None
     try:
-        services.submit_slot(annotator=request.user, slot=own, **form.verdict())
+        judgement = services.submit_slot(annotator=request.user, slot=own, **form.verdict())
     except JudgementError as error:
         form.add_error(field_of(error), as_sentence(error))
         return _slot_page(request, own, form)
@@ -61,7 +68,9 @@ def judge_slot(request: SignedInRequest, pk: int) -> HttpResponseBase:
         messages.info(request, "This pair had already been dealt with; here is what comes next.")
     except AnnotationError as error:
         messages.warning(request, as_sentence(error))
-    return go_to_next(request, leaving=own.round)
+    else:
+        last_slot = _slot_of(judgement, own)
+    return go_to_next(request, leaving=own.round, last_slot=last_slot)
 
 
 @roles("annotator")
@@ -104,6 +113,13 @@ def beat_slot(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Keep the lease of a pair that is being looked at."""
     services.beat_slot(annotator=request.user, slot=get_slot_for(request.user, pk))
     return HttpResponse(status=204)
+
+
+def _slot_of(judgement: Judgement, shown: Slot) -> int:
+    """Return the slot that a judgement filled: the one shown, or where that was taken another."""
+    if judgement.slot == shown.number:
+        return shown.pk
+    return Slot.objects.get(comparison=judgement.comparison_id, number=judgement.slot).pk
 
 
 def _slot_page(

@@ -1,5 +1,6 @@
 """Error pages: what happened, and what to do next."""
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -13,7 +14,15 @@ def _page(
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """400: the request makes no sense."""
+    """400: the request makes no sense, or 413: it is too large."""
+    if isinstance(exception, RequestDataTooBig):
+        return _page(
+            request,
+            status=413,
+            title="This is more than a form takes",
+            message=f"The request is too large: {exception}.",
+            advice="Send a smaller file, or ask whoever runs the site for the command.",
+        )
     return _page(
         request,
         status=400,

@@ -6,12 +6,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotation import services
-from annotation.errors import RoundConfigError
-from annotation.models import Guidelines, Round
+from annotation.errors import QualificationError, RoundConfigError
+from annotation.models import Guidelines, Requirement, Round
 from annotation.selectors import get_round_for
 from records.errors import RecordError
 from records.preferences import Axis
 from webapp.access import SignedInRequest, roles
+from webapp.forms.access import AccessForm
 from webapp.forms.rounds import GuidelinesForm, RoundForm, variant_formset
 from webapp.selectors.rounds import round_page, round_rows
 from webapp.wording import capitalised
@@ -34,15 +35,21 @@ def new_round(request: SignedInRequest) -> HttpResponseBase:
     """Open a round."""
     data = request.POST if request.method == "POST" else None
     form = RoundForm(data, request.FILES or None)
-    variants = variant_formset(data)
-    if data is not None and form.is_valid() and (not form.is_sampled or variants.is_valid()):
+    variants, access = variant_formset(data), AccessForm(data)
+    are_valid = [form.is_valid(), access.is_valid(), not form.is_sampled or variants.is_valid()]
+    if data is not None and all(are_valid):
         answering = variants.variants() if form.is_sampled else ()
         try:
             round_ = services.open_round(
-                **form.settings(), variants=answering, opened_by=request.user
+                **form.settings(),
+                variants=answering,
+                access=access.access(),
+                opened_by=request.user,
             )
         except RecordError as error:
             form.add_error("items_file", capitalised(error))
+        except QualificationError as error:
+            access.add_error("qualifications", f"{capitalised(error)}.")
         except RoundConfigError as error:
             message = str(error).removeprefix(f"{error.field}: ")
             name = "items_file" if error.field == "items" else error.field
@@ -50,7 +57,13 @@ def new_round(request: SignedInRequest) -> HttpResponseBase:
         else:
             messages.success(request, f"Round {round_.name} is open; annotators find it now.")
             return redirect("round", pk=round_.pk)
-    context = {"form": form, "variants": variants, "has_guidelines": Guidelines.objects.exists()}
+    context = {
+        "form": form,
+        "variants": variants,
+        "access": access,
+        "by_axis": Requirement.objects.filter(round=None).select_related("qualification"),
+        "has_guidelines": Guidelines.objects.exists(),
+    }
     status = 422 if data is not None else 200
     return render(request, "webapp/rounds/new.html", context, status=status)
 

@@ -9,24 +9,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 from annotation import services
 from annotation.errors import QualificationError
 from annotation.exposure import break_of, exposure_of
-from annotation.models import (
-    CategoryOptOut,
-    ContentWarning,
-    Requirement,
-    User,
-    WellbeingPolicy,
-)
+from annotation.models import CategoryOptOut, Requirement, User, WellbeingPolicy
 from annotation.models import WellbeingSettings as Choices
 from annotation.selectors import get_round_for
 from webapp.access import SignedInRequest, roles
-from webapp.forms.qualifications import RequirementsForm
-from webapp.forms.wellbeing import (
-    DailyMinutesForm,
-    WarningsForm,
-    WellbeingForm,
-    WellbeingPolicyForm,
-)
-from webapp.selectors.qualifications import required_ids
+from webapp.forms.access import AccessForm
+from webapp.forms.wellbeing import DailyMinutesForm, WellbeingForm, WellbeingPolicyForm
 from webapp.wording import capitalised
 
 _POLICY_FIELDS = ("daily_minutes", "stretch_minutes", "break_minutes", "support_text")
@@ -106,21 +94,16 @@ def round_access(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Set what a round requires of people, and what it warns of."""
     round_ = get_round_for(request.user, pk)
     data = request.POST if request.method == "POST" else None
-    required = RequirementsForm(data, initial={"qualifications": required_ids(round_id=pk)})
-    warned = ContentWarning.objects.filter(round=round_).values_list("category", flat=True)
-    warnings = WarningsForm(data, initial={"categories": list(warned)})
-    if data is not None and required.is_valid() and warnings.is_valid():
-        wanted = required.cleaned_data["qualifications"]
+    form = AccessForm.of(round_, data)
+    if data is not None and form.is_valid():
         try:
-            services.require_qualifications(lead=request.user, qualifications=wanted, round_=round_)
+            services.set_access(lead=request.user, round_=round_, access=form.access())
         except QualificationError as error:
-            required.add_error("qualifications", f"{capitalised(error)}.")
+            form.add_error("qualifications", f"{capitalised(error)}.")
         else:
-            categories = warnings.cleaned_data["categories"]
-            services.set_content_warnings(lead=request.user, round_=round_, categories=categories)
             messages.success(request, "Saved: it holds from the next dialogue on.")
             return redirect("round", pk=pk)
     by_axis = Requirement.objects.filter(axis=round_.axis).select_related("qualification")
-    context = {"round": round_, "required": required, "warnings": warnings, "by_axis": by_axis}
+    context = {"round": round_, "access": form, "by_axis": by_axis}
     status = 422 if data is not None else 200
     return render(request, "webapp/rounds/access.html", context, status=status)

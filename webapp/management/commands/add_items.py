@@ -1,20 +1,20 @@
 """`add_items ROUND FILE`: a round that asks imported items is given more of them, of any number."""
 
-import gzip
+import sys
 from argparse import ArgumentParser
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from annotation.errors import AnnotationError
 from annotation.models import Round, User
-from annotation.services import add_items
+from annotation.services import AddedItems, add_items
 from records.errors import RecordError
-from records.round_items import ItemKind, read_round_items
-
-_WIDTH = 30
+from records.item_files import open_item_file
+from records.round_items import ItemKind
 
 
 class Command(BaseCommand):
@@ -26,7 +26,9 @@ class Command(BaseCommand):
         """Add the options."""
         parser.add_argument("--by", help="user name of a lead; the first one if left out")
         parser.add_argument("round", help="name of the round")
-        parser.add_argument("file", type=Path, help="JSON Lines, plain or gzipped (.gz)")
+        parser.add_argument(
+            "file", type=Path, help="JSON Lines, plain or gzipped (.gz), or Parquet (.parquet)"
+        )
 
     def handle(self, *_: Any, **options: Any) -> None:  # noqa: ANN401 - Django's own signature
         """Add the items.
@@ -41,36 +43,37 @@ class Command(BaseCommand):
             raise CommandError(f"round: there is no round {options['round']!r}")
         if not round_.is_imported:
             raise CommandError(f"round: the prompts of {round_.name!r} are written in it")
-        path: Path = options["file"]
         try:
-            with ExitStack() as stack:
-                raw = stack.enter_context(path.open("rb"))
-                is_packed = path.suffix == ".gz"
-                file = stack.enter_context(gzip.open(raw)) if is_packed else raw
-                items = read_round_items(cast(BinaryIO, file), path.name, ItemKind(round_.source))
-                size = max(path.stat().st_size, 1)
-                added = add_items(
-                    lead=lead,
-                    round_=round_,
-                    items=items,
-                    on_progress=lambda number: self._show(number, raw.tell() / size),
-                )
-        except (OSError, EOFError) as error:
-            raise CommandError(f"file: {error}") from error
+            # Not `self.stdout`, which ends all that is written with a line.
+            console = Console(file=options.get("stdout") or sys.stdout)
+            added = _add(lead, round_, options["file"], console)
         except (RecordError, AnnotationError) as error:
             raise CommandError(f"{error}; nothing was added") from error
         self.stdout.write(f"{round_.name}: {added.num_items} items, {added.num_turns} turns added")
         for reason, number in sorted(added.left_out.items()):
             self.stdout.write(f"  left out: {number} {reason}")
 
-    def _show(self, number: int, share: float) -> None:
-        """Draw the bar anew; only where somebody looks at it."""
-        if self.stdout.isatty():
-            full = round(min(share, 1.0) * _WIDTH)
-            bar = "#" * full + "." * (_WIDTH - full)
-            end = "\n" if share >= 1.0 else ""
-            self.stdout.write(f"\r[{bar}] {share:4.0%}  {number:,} lines{end}", ending="")
-            self.stdout.flush()
+
+def _add(lead: User, round_: Round, path: Path, console: Console) -> AddedItems:
+    """Add the items; where somebody looks, a bar shows how far the file is read."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[lines]:,} lines"),
+        TimeElapsedColumn(),
+    )
+    with (
+        open_item_file(path) as file,
+        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+    ):
+        bar = progress.add_task(path.name, total=1.0, lines=0)
+        return add_items(
+            lead=lead,
+            round_=round_,
+            items=file.items(ItemKind(round_.source)),
+            on_progress=lambda number: progress.update(bar, completed=file.share, lines=number),
+        )
 
 
 def _lead(username: str | None) -> User:
