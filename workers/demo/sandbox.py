@@ -160,7 +160,7 @@ def _iterate(
     is_first = name == "V1"
     config = IterationConfig(
         rounds=tuple(round_.pk for round_ in rounds),
-        test_share=0.15,
+        test_share=scale.test_share,
         algorithm=(Algorithm.REJECTION_SAMPLING if is_first else Algorithm.REJECTION_SAMPLING_PPO),
         evaluation_prompts=prompts.digest,
         max_prompts=scale.max_prompts,

@@ -25,14 +25,16 @@ _SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=48)
 class SandboxScale:
     """The sandbox run. The defaults are meant for two cores and about ten minutes."""
 
-    num_corpus_dialogues: int = 12_000
+    num_corpus_dialogues: int = 14_000
     num_demonstrations: int = 1_500
     num_annotators: int = 192
     """Twice what the sampler answers at once: half of them read while it writes to the others."""
-    num_helpfulness: tuple[int, int] = (2_800, 2_400)
+    num_helpfulness: tuple[int, int] = (3_200, 2_600)
     """Comparisons of the helpfulness rounds before V1 and before V2."""
     num_safety: tuple[int, int] = (800, 500)
     """Comparisons of the safety rounds before V1 and before V2."""
+    test_share: float = 0.25
+    """Share of a round's dialogues held out: an accuracy is then known to 2 or 3 points."""
     max_turns: int = 3
     num_evaluation_prompts: int = 500
     """A win rate of 75% then has an interval of about ±4 points."""
