@@ -20,6 +20,7 @@ __all__ = [
     "disable_dropout_",
     "load_llama",
     "load_policy",
+    "max_positions_of",
     "resolve_device",
     "resolve_dtype",
     "save_model",
@@ -110,6 +111,11 @@ def load_llama(
     nn.Module.to(model, device=device)
     model.train(mode=False)
     return model
+
+
+def max_positions_of(path_or_name: str | Path) -> int:
+    """Return the longest row in tokens that the model accepts, without loading its weights."""
+    return int(LlamaConfig.from_pretrained(str(path_or_name)).max_position_embeddings)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from language.chat import decode_response
 from language.distributed import barrier
 from language.generation import GenerationRequest, generate
-from language.models import load_policy
+from language.models import load_policy, max_positions_of
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.scores import ScoreFn
@@ -63,7 +63,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
     tokenizer = load_tokenizer(paths["policy"])
     start_digest = tokenizer_digest(load_tokenizer(paths["start"]))
     refuse_other_tokenizer("start", start_digest, tokenizer)
-    policy = load_policy(paths["policy"], dtype=context.dtype, device=context.device)
+    room = max_positions_of(paths["policy"]) - config.sampling.max_new_tokens
     paired = pair_prompts(
         tokenizer,
         read_prompts(paths["prompts"]),
@@ -71,12 +71,11 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         if "preprompts" in paths
         else default_preprompts(),
         config=config,
-        max_tokens=policy.config.max_position_embeddings - config.sampling.max_new_tokens,
+        max_tokens=room,
     )
     if not paired.prompts:
         raise ValueError(f"prompts: none is left; skipped {dict(paired.skipped)}")
-    start = load_policy(paths["start"], device=context.loading_device)
-    max_tokens = min(config.finetune.max_tokens, start.config.max_position_embeddings)
+    max_tokens = min(config.finetune.max_tokens, max_positions_of(paths["start"]))
     beside = rows_beside(tokenizer, paths, max_tokens=max_tokens)
 
     # Answer and score, a chunk at a time.
@@ -87,6 +86,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
     chunks = StoredChunks(run_directory.checkpoints / "answers")
     axes = [axis for axis in Axis if axis is Axis.SAFETY or axis.value in paths]
     score_fn = load_score_fn(spec, config, tokenizer, context, axes=axes)
+    policy = load_policy(paths["policy"], dtype=context.dtype, device=context.device)
     answerer = _Answerer(policy, tokenizer, score_fn, config)
     work_in_chunks(
         chunks,
@@ -96,7 +96,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         run_directory=run_directory,
         context=context,
     )
-    del policy, answerer, score_fn  # room for the start model's gradients
+    del policy, answerer, score_fn  # room for the start model
     pairs = [pair for number in range(num_chunks) for pair in read_pairs(chunks.read(number))]
     kept = [
         (item, row)
@@ -110,6 +110,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         )
 
     # Fine-tune.
+    start = load_policy(paths["start"], device=context.loading_device)
     trained = finetune(
         start,
         [*(row for _, row in kept), *beside],

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from language.conversations import Candidates, Choose, Spoken, first_of_each, hold_conversations
 from language.distributed import barrier
-from language.models import load_policy
+from language.models import load_policy, max_positions_of
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.scores import ScoreFn
@@ -63,8 +63,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
         else default_constraints()
     )
     dialogues = plan_dialogues(list(read_prompts(paths["prompts"])), constraints, config)
-    start = load_policy(paths["start"], device=context.loading_device)
-    max_tokens = min(config.finetune.max_tokens, start.config.max_position_embeddings)
+    max_tokens = min(config.finetune.max_tokens, max_positions_of(paths["start"]))
     beside = rows_beside(tokenizer, paths, max_tokens=max_tokens)
 
     # Hold the dialogues, a chunk at a time.
@@ -82,7 +81,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
         run_directory=run_directory,
         context=context,
     )
-    del sampler  # room for the start model's gradients
+    del sampler  # room for the start model
     spoken = [held for number in range(num_chunks) for held in read_spoken(chunks.read(number))]
     made = trained_rows(
         tokenizer,
@@ -99,6 +98,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
         )
 
     # Fine-tune.
+    start = load_policy(paths["start"], device=context.loading_device)
     trained = finetune(
         start,
         [*(item.row for item in made.rows), *beside],

@@ -41,7 +41,7 @@ def plots_of_distillation(summary: Mapping[str, Any]) -> list[Plot]:
     categories = summary.get("categories", {})
     if not categories:
         return []
-    kept = {spoken(name): figures["kept"] for name, figures in categories.items()}
+    kept = {_short(name): figures["kept"] for name, figures in categories.items()}
     plots = [_shares("plot-kept", "Answers kept", {"kept": kept})]
     for axis in ("safety", "helpfulness"):
         moved = {name: figures[axis]["all"] for name, figures in categories.items()}
@@ -80,13 +80,18 @@ def _scores(axis: str, moved: Mapping[str, Mapping[str, float]]) -> Plot:
         series=[
             BarSeries(
                 f"{word} preprompt",
-                [Bar(spoken(name), values[f"median_{side}"]) for name, values in moved.items()],
+                [Bar(_short(name), values[f"median_{side}"]) for name, values in moved.items()],
             )
             for word, side in (("without", "before"), ("with", "after"))
         ],
         value_label=capitalised(axis),
         y_range=(0.0, 1.0),
     )
+
+
+def _short(category: str) -> str:
+    """Return a risk category's first word, which tells it from the others and fits below a bar."""
+    return category.partition("_")[0]
 
 
 def _some(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -235,7 +235,7 @@ def test_a_measure_is_drawn_on_its_own_page_and_on_the_policys(lead_client: Clie
     plots = own.context["result_plots"]
     assert [plot.plot_id for plot in plots] == ["plot-obedience", "plot-obedience-category"]
     # Ten of twenty turns, the first and the last among them.
-    labels = [row[0] for row in plots[0].rows]
+    labels = [row[0] for row in plots[0].rows if row[-1] == "this version"]
     assert (labels[0], labels[-1], len(labels)) == ("1", "20", 10)
     page = lead_client.get(reverse("policy", args=[policy.pk])).content.decode()
     assert "Keeps to instructions" in page
@@ -257,7 +257,11 @@ def test_distillation_is_drawn_by_category_with_and_without_the_preprompt() -> N
         "safety": {"all": moved, "kept": moved},
         "helpfulness": {"all": None, "kept": None},
     }
-    plots = plots_of_distillation({"categories": {"overall": figures, "generic": figures}})
+    categories = {"overall": figures, "illicit_and_criminal": figures}
+    plots = plots_of_distillation({"categories": categories})
     assert [plot.plot_id for plot in plots] == ["plot-kept", "plot-safety-moved"]
-    assert plots[1].rows[0] == ("overall", "0.45", "0.75")
+    assert [row[0] for row in plots[0].rows] == ["overall", "illicit"]
+    scores = {(row[0], row[-1]): row[1] for row in plots[1].rows}
+    assert scores["overall", "without preprompt"] == "0.45"
+    assert scores["illicit", "with preprompt"] == "0.75"
     assert plots_of_distillation({}) == []
