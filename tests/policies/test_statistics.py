@@ -117,6 +117,6 @@ def test_running_moments_are_those_of_all_values_together() -> None:
     for part in parts:
         running = running.after(torch.from_numpy(part))
     together = np.concatenate(parts)
-    assert running.count == 11
+    assert running.num_values == 11
     assert running.mean == pytest.approx(together.mean(), abs=1e-12)
     assert running.variance == pytest.approx(together.var(ddof=0), abs=1e-12)
