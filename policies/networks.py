@@ -130,7 +130,7 @@ def shared_networks(
         reference=reference,
         has_checkpoints=checkpoint_activations,
         policy_parameters=dict(weights.master.named_parameters()),
-        value_parameters={"score.weight": value_model.score.weight},
+        value_parameters=_head_parameters(value_model),
         is_trunk_shared=True,
         is_value_raw=False,
         mixed=(weights,),
@@ -171,7 +171,7 @@ def adapter_networks(
         reference=base,
         has_checkpoints=checkpoint_activations,
         policy_parameters=own[POLICY],
-        value_parameters={**own[VALUE], "score.weight": value_model.score.weight},
+        value_parameters={**own[VALUE], **_head_parameters(value_model)},
         is_trunk_shared=is_trunk_shared,
         has_adapters=True,
         is_value_raw=False,
@@ -241,6 +241,10 @@ def packed_values(
     variance of the scores before training) takes the one to the other.
     """
     return standardised(head_of(model, hidden_TD[packed.before_M]), units)
+
+
+def _head_parameters(model: LlamaForSequenceClassification) -> dict[str, nn.Parameter]:
+    return {f"score.{name}": parameter for name, parameter in model.score.named_parameters()}
 
 
 def _zeros(count: int, rollout: Rollout) -> Tensor:
