@@ -6,6 +6,7 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -57,7 +58,7 @@ def merged_state(model: nn.Module, name: str) -> dict[str, Tensor]:
         if ".lora_" not in path:
             state[path.replace(".base_layer.", ".")] = tensor
     for path, module in model.named_modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, LoraLinear):
             weight = state[f"{path}.weight"]
             change = module.get_delta_weight(name)
             merged = (weight.float() + change.float()).to(weight.dtype)
