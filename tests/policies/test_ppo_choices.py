@@ -211,9 +211,12 @@ def best_of(checkpoint: Path) -> str:
 def test_an_alarm_is_a_metric_and_an_event_of_its_iteration(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, num_iterations=2, alarms=AlarmConfig(length_ratio=1.0001))
+    # k3 is never negative: 0 before the first update, above 0 after it.
+    config = replace(
+        CONFIG, num_iterations=2, kl_estimator=KLEstimator.K3, alarms=AlarmConfig(kl=1e-9)
+    )
     first, second = metrics_of(run(tmp_path / "run", config, inputs))[1:]
-    assert first["alarm_length"] == 0.0
+    assert first["alarm_kl"] == 0.0
     assert "event" not in first
-    assert second["alarm_length"] == 1.0
-    assert "length bias" in second["event"]
+    assert second["alarm_kl"] == 1.0
+    assert "Raise kl_coef" in second["event"]
