@@ -1,10 +1,12 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685) on a Llama's projections, by peft."""
 
+import warnings
 from pathlib import Path
 from typing import cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -24,7 +26,9 @@ def add_adapters_(
     have several, under names of their own; `use_adapter_` says which one counts.
     """
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=_PROJECTIONS)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # Several adapters are meant; peft asks whether they are.
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model, adapter_name=name)
     head = getattr(model, "score", None)
@@ -41,21 +45,24 @@ def use_adapter_(model: nn.Module, name: str | None) -> None:
             module.enable_adapters(enabled=name is not None)
 
 
+@torch.no_grad()
 def merged_state(model: nn.Module, name: str) -> dict[str, Tensor]:
     """Return the weights of the plain model that `model` is with the adapters called `name`.
 
     The model stays as it is, so that what is computed with other adapters, or with none, stays the
-    same to the last bit. Weights without adapters are not copied.
+    same to the last bit. Weights without adapters are not copied; the merged ones are on the CPU,
+    as a GPU that holds one model may not hold two.
     """
     state: dict[str, Tensor] = {}
     for path, tensor in model.state_dict().items():
         if ".lora_" not in path:
             state[path.replace(".base_layer.", ".")] = tensor
     for path, module in model.named_modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, LoraLinear):
             weight = state[f"{path}.weight"]
             change = module.get_delta_weight(name)
-            state[f"{path}.weight"] = (weight.float() + change.float()).to(weight.dtype)
+            merged = (weight.float() + change.float()).to(weight.dtype)
+            state[f"{path}.weight"] = merged.cpu()
     return state
 
 

@@ -51,7 +51,7 @@ class HeldOutLook(NamedTuple):
     def from_json(cls, data: dict[str, Any]) -> "HeldOutLook":
         """Return what `to_json` wrote."""
         general = data.get("general")
-        moments = {
+        moments: dict[str, Any] = {
             "scores": Moments(*data["scores"]),
             "general": None if general is None else Moments(*general),
         }

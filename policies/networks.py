@@ -48,19 +48,21 @@ class Networks:
     has_adapters: bool = False
     is_value_raw: bool = True
     """Whether the value model starts from a reward model, and so speaks in raw scores."""
+    has_checkpoints: bool = False
+    """Whether activations are computed again in the backward pass."""
     mixed: Sequence[MixedWeights[Any]] = field(default=())
 
-    def as_policy(self) -> LlamaForCausalLM:
-        """Return the policy, ready for a pass."""
-        return self._with(self.policy, POLICY)
+    def as_policy(self, *, is_trained: bool = False) -> LlamaForCausalLM:
+        """Return the policy, ready for a pass; `is_trained` where a backward pass follows."""
+        return self._with(self.policy, POLICY, is_trained)
 
     def as_reference(self) -> LlamaForCausalLM:
         """Return the reference, ready for a pass."""
-        return self._with(self.reference, None)
+        return self._with(self.reference, None, is_trained=False)
 
-    def as_value_model(self) -> LlamaForSequenceClassification:
-        """Return the value model, ready for a pass."""
-        return self._with(self.value_model, self.value_adapter)
+    def as_value_model(self, *, is_trained: bool = False) -> LlamaForSequenceClassification:
+        """Return the value model, ready for a pass; `is_trained` where a backward pass follows."""
+        return self._with(self.value_model, self.value_adapter, is_trained)
 
     @property
     def value_adapter(self) -> str:
@@ -76,7 +78,10 @@ class Networks:
         for weights in self.mixed:
             weights.refresh_()
 
-    def _with(self, model: Model, adapter: str | None) -> Model:
+    def _with(self, model: Model, adapter: str | None, is_trained: bool) -> Model:
+        if self.has_checkpoints:
+            # Transformers checkpoints in training mode, in which it fills no cache for sampling.
+            nn.Module.train(model, is_trained)
         if self.has_adapters:
             use_adapter_(self.policy.model, adapter)
         return model
@@ -100,6 +105,7 @@ def separate_networks(
         policy=weights.working,
         value_model=value_weights.working,
         reference=reference,
+        has_checkpoints=checkpoint_activations,
         policy_parameters=dict(weights.master.named_parameters()),
         value_parameters=dict(value_weights.master.named_parameters()),
         mixed=(weights, value_weights),
@@ -122,8 +128,9 @@ def shared_networks(
         policy=weights.working,
         value_model=value_model,
         reference=reference,
+        has_checkpoints=checkpoint_activations,
         policy_parameters=dict(weights.master.named_parameters()),
-        value_parameters={"score.weight": value_model.score.weight},
+        value_parameters=_head_parameters(value_model),
         is_trunk_shared=True,
         is_value_raw=False,
         mixed=(weights,),
@@ -162,8 +169,9 @@ def adapter_networks(
         policy=base,
         value_model=value_model,
         reference=base,
+        has_checkpoints=checkpoint_activations,
         policy_parameters=own[POLICY],
-        value_parameters={**own[VALUE], "score.weight": value_model.score.weight},
+        value_parameters={**own[VALUE], **_head_parameters(value_model)},
         is_trunk_shared=is_trunk_shared,
         has_adapters=True,
         is_value_raw=False,
@@ -233,6 +241,10 @@ def packed_values(
     variance of the scores before training) takes the one to the other.
     """
     return standardised(head_of(model, hidden_TD[packed.before_M]), units)
+
+
+def _head_parameters(model: LlamaForSequenceClassification) -> dict[str, nn.Parameter]:
+    return {f"score.{name}": parameter for name, parameter in model.score.named_parameters()}
 
 
 def _zeros(count: int, rollout: Rollout) -> Tensor:

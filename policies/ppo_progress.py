@@ -91,7 +91,7 @@ class Progress(NamedTuple):
     def from_json(cls, data: dict[str, Any]) -> "Progress":
         """Return what `to_json` wrote."""
         first, peak = data["first"], data["peak"]
-        parts = {
+        parts: dict[str, Any] = {
             "start": HeldOutLook.from_json(data["start"]),
             "best": HeldOutLook.from_json(data["best"]),
             "scores": RunningMoments(**data["scores"]),

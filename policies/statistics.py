@@ -25,7 +25,7 @@ class Moments(NamedTuple):
 class RunningMoments(NamedTuple):
     """Mean and population variance of all values seen so far."""
 
-    count: int = 0
+    num_values: int = 0
     mean: float = 0.0
     variance: float = 0.0
 
@@ -35,12 +35,12 @@ class RunningMoments(NamedTuple):
         Two sets' moments are joined as by Chan, Golub and LeVeque (Stanford STAN-CS-79-773, 1979).
         """
         new = masked_moments(values, torch.ones_like(values, dtype=torch.bool))
-        count = self.count + values.numel()
-        share = values.numel() / count
+        num_values = self.num_values + values.numel()
+        share = values.numel() / num_values
         gap = new.mean - self.mean
         spread = (1.0 - share) * self.variance + share * new.variance
         variance = spread + share * (1.0 - share) * gap * gap
-        return RunningMoments(count, self.mean + share * gap, variance)
+        return RunningMoments(num_values, self.mean + share * gap, variance)
 
     @property
     def moments(self) -> Moments:

@@ -167,14 +167,14 @@ def _backward(
     packed, token_M, _ = group
     old_M, old_values_M, advantages_M, returns_M = (part[token_M] for part in experience[1:])
 
-    policy = networks.as_policy()
+    policy = networks.as_policy(is_trained=True)
     hidden_TD = packed_hidden(policy.model, packed)
     logprobs_M = packed_logprobs(policy, hidden_TD, packed, temperature=config.sampling.temperature)
     losses_M = policy_losses(logprobs_M, old_M, advantages_M, clip_range=config.clip_range)
     policy_loss = token_mean(losses_M, num_tokens=num_tokens)
     if not networks.is_trunk_shared:
         torch.autograd.backward(policy_loss)
-        hidden_TD = packed_hidden(networks.as_value_model().model, packed)
+        hidden_TD = packed_hidden(networks.as_value_model(is_trained=True).model, packed)
 
     values_M = packed_values(networks.value_model, hidden_TD, packed, units=units)
     losses_M = value_losses(values_M, old_values_M, returns_M, clip_range=config.value_clip_range)

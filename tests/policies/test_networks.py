@@ -119,3 +119,25 @@ def test_a_full_model_in_bfloat16_is_trained_in_float32() -> None:
         trained.fill_(0.5)
     networks.refresh_()
     assert (networks.policy.model.layers[0].mlp.up_proj.weight == 0.5).all()
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_recomputed_activations_change_no_gradient_and_leave_sampling_its_cache(
+    is_shared: bool,
+) -> None:
+    gradients = []
+    for checkpoint_activations in (False, True):
+        networks = adapter_networks(
+            tiny_policy(),
+            rank=4,
+            alpha=8,
+            seed=1,
+            is_trunk_shared=is_shared,
+            checkpoint_activations=checkpoint_activations,
+        )
+        (group,) = groups_of(sampled(networks), tokens=1000)
+        policy = networks.as_policy(is_trained=True)
+        assert policy.training == checkpoint_activations
+        packed_hidden(policy.model, group.packed).square().sum().backward()
+        gradients.append([p.grad for p in networks.policy_parameters.values()])
+    torch.testing.assert_close(*gradients)

@@ -112,11 +112,11 @@ def test_two_processes_whiten_as_one_does(tmp_path: Path) -> None:
 
 def test_running_moments_are_those_of_all_values_together() -> None:
     draw = np.random.default_rng(0)
-    parts = [draw.normal(loc, 1 + loc, size) for loc, size in ((0.0, 3), (5.0, 7), (-2.0, 1))]
+    parts = [draw.normal(loc, 1 + abs(loc), size) for loc, size in ((0.0, 3), (5.0, 7), (-2.0, 1))]
     running = RunningMoments()
     for part in parts:
         running = running.after(torch.from_numpy(part))
     together = np.concatenate(parts)
-    assert running.count == 11
+    assert running.num_values == 11
     assert running.mean == pytest.approx(together.mean(), abs=1e-12)
     assert running.variance == pytest.approx(together.var(ddof=0), abs=1e-12)
