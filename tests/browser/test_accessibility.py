@@ -127,6 +127,8 @@ def pages_of_annotator(ana: User) -> list[Place]:
     ]
     dialogues += imported_dialogues_of(ana)
     slots = slots_of(ana)
+    # Nothing is drawn from here on: it waits.
+    dialogues.append(start_test_dialogue(ana, open_imported_round(prompt_line("egg"))))
     write = PartFields("Write", rule="mean_grade", mark=4, minutes=60)
     test = make_qualification((write, [WRITTEN]), name="Language")
     begun = [test, make_qualification((PartFields("Choose"), [CHOICE, PAIR]), name="Choices")]
@@ -156,7 +158,6 @@ def pages_of_annotator(ana: User) -> list[Place]:
     sent_back = make_demonstration(author=ana)
     decide(sent_back, "rejected")
     write_test_prompt(ana, waiting)
-    dialogues.append(start_test_dialogue(ana, open_imported_round(prompt_line("egg"))))
     return [
         ("annotate", None),
         *(("dialogue", dialogue.pk) for dialogue in dialogues),
