@@ -72,6 +72,8 @@ TEMPLATES = [
 ]
 
 AUTH_USER_MODEL = "annotation.User"
+AUTHENTICATION_BACKENDS = ["webapp.signing_in.Backend"]
+SESSION_ENGINE = "webapp.sessions"
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"
