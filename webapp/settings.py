@@ -68,7 +68,12 @@ TEMPLATES = [
                 "webapp.frame.frame",
             ],
         },
-    }
+    },
+    {
+        "BACKEND": "django.template.backends.jinja2.Jinja2",
+        "DIRS": [BASE_DIR / "webapp" / "templates"],
+        "OPTIONS": {"environment": "webapp.parts.environment"},
+    },
 ]
 
 AUTH_USER_MODEL = "annotation.User"
