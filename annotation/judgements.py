@@ -3,7 +3,7 @@
 from django.db import connection
 
 from annotation.models import Judgement
-from annotation.statements import Statement
+from annotation.statements import Call, Statement
 
 _FIELDS = [field for field in Judgement._meta.concrete_fields if not field.primary_key]
 _INSERT = Statement(
@@ -20,19 +20,36 @@ _INSERT = Statement(
 )
 
 
-def insert_judgement(judgement: Judgement) -> None:
-    """Store a new judgement and lock its comparison until the transaction ends.
+def insertion_of(judgement: Judgement) -> Call:
+    """Return what stores a new judgement and locks its comparison until the transaction ends.
 
     Of two judgements of one comparison the second waits for the first here, so what is read after
-    this statement includes the first.
+    this statement includes the first. It returns the id, which `mark_stored` takes. Running it
+    raises IntegrityError if a judgement of this slot, by this person or with this key is stored
+    already.
+    """
+    return _INSERT.call(
+        {
+            str(field.column): field.get_db_prep_save(
+                field.pre_save(judgement, add=True), connection
+            )
+            for field in _FIELDS
+        }
+    )
+
+
+def mark_stored(judgement: Judgement, pk: int) -> None:
+    """Note that the judgement has been stored under this id."""
+    judgement.pk = pk
+    judgement._state.adding = False
+    judgement._state.db = connection.alias
+
+
+def insert_judgement(judgement: Judgement) -> None:
+    """Store a new judgement; see `insertion_of`.
 
     Raises:
         IntegrityError: A judgement of this slot, by this person or with this key is stored already.
     """
-    values = {
-        str(field.column): field.get_db_prep_save(field.pre_save(judgement, add=True), connection)
-        for field in _FIELDS
-    }
-    (judgement.pk,) = _INSERT.row(values) or (None,)
-    judgement._state.adding = False
-    judgement._state.db = connection.alias
+    ((pk,),) = insertion_of(judgement).rows()
+    mark_stored(judgement, pk)

@@ -14,7 +14,7 @@ from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 from psycopg2.extensions import AsIs
 
-from annotation.statements import execute_sql, prepare
+from annotation.statements import Call
 
 M = TypeVar("M", bound=Model)
 
@@ -32,8 +32,8 @@ class _Compiled:
     queryset: Any
     text: str
     """What the server prepares."""
-    values: list[int] = field(default_factory=list)
-    """Those of the next run."""
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    """Those of the run whose model instances are being made."""
 
 
 class Prepared(Generic[M]):
@@ -52,20 +52,20 @@ class Prepared(Generic[M]):
         self._build = build
         self._names = values
 
-    def first(self, **values: int) -> M | None:
+    def first(self, *, after: Call | None = None, **values: int) -> M | None:
         """Return the first row; None if there is none."""
-        rows = self.rows(**values)
+        rows = self.rows(after=after, **values)
         return rows[0] if rows else None
 
-    def rows(self, **values: int) -> list[M]:
-        """Return all rows.
+    def rows(self, *, after: Call | None = None, **values: int) -> list[M]:
+        """Return all rows; with `after` as they are once that statement has been run.
 
         Raises:
             KeyError: A value is missing.
         """
         compiled = self._kept()
-        compiled.values = [values[name] for name in self._names]
-        prepare(self._name, compiled.text)
+        call = Call(self._name, compiled.text, [values[name] for name in self._names])
+        compiled.rows = call.rows(after=after)
         return list(ModelIterable(compiled.queryset))
 
     def _kept(self) -> _Compiled:
@@ -86,7 +86,10 @@ class Prepared(Generic[M]):
         ]
         with connection.cursor() as cursor:
             compiled = _Compiled(queryset, cursor.mogrify(sql, written).decode())
-        compiler.as_sql = lambda *_, **__: execute_sql(self._name, compiled.values)
+        # The same for every run; Django would look for them again, column by column.
+        converters = compiler.get_converters([column for column, *_ in compiler.select])
+        compiler.get_converters = lambda *_: converters
+        compiler.execute_sql = lambda *_, **__: [compiled.rows]
         queryset.query.get_compiler = lambda *_, **__: compiler
         return compiled
 

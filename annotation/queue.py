@@ -14,7 +14,7 @@ from django.db import connection
 from annotation.models import Round, Slot, SlotCursor, User
 from annotation.scale import Side
 from annotation.slots import LEASE
-from annotation.statements import Statement
+from annotation.statements import Call, Statement
 
 WINDOW = 32
 """Slots looked at by one statement."""
@@ -134,20 +134,24 @@ def release_lapsed(limit: int = 1000) -> int:
 class Filled(NamedTuple):
     """What became of a slot that was judged."""
 
+    judgement_id: int
     is_disputed: bool
     """Whether another judgement of the comparison, one that counts, prefers the other response."""
 
 
-def fill_slot(slot: Slot, annotator: User, side: Side) -> Filled | None:
-    """Mark a slot as judged, count it and drop its draft; None if it is in other hands.
+def fill_slot(slot: Slot, annotator: User, side: Side, *, insertion: Call) -> Filled | None:
+    """Store a judgement, mark its slot as judged, count it, drop its draft; one message does it.
 
-    One statement, the last one before the commit: the round's row, which all share, stays locked
-    for as short a time as can be. It also looks for judgements that differ from the one just
-    stored, of the response on `side`.
+    Returns None if the slot is in other hands: the caller rolls back. The round's row, which all
+    share, is locked last, for as short a time as can be. It also looks for judgements that differ
+    from the one just stored, of the response on `side`.
+
+    Raises:
+        IntegrityError: The judgement cannot be stored (`annotation.judgements.insertion_of`).
     """
     values = {"slot": slot.pk, "annotator": annotator.pk, "side": side.value}
-    row = _FILL.row(values)
-    return None if row is None else Filled(*row)
+    rows = _FILL.call(values).rows(after=insertion)
+    return Filled(*rows[0]) if rows else None
 
 
 _FILL = Statement(
@@ -159,7 +163,7 @@ _FILL = Statement(
         WHERE id = %(slot)s AND (
             state = 'free' OR annotator_id = %(annotator)s AND state IN ('leased', 'withdrawn')
         )
-        RETURNING comparison_id, round_id, kind
+        RETURNING comparison_id, number, round_id, kind
     ), dropped AS (
         DELETE FROM annotation_draft draft USING filled
         WHERE draft.comparison_id = filled.comparison_id AND draft.annotator_id = %(annotator)s
@@ -167,7 +171,11 @@ _FILL = Statement(
         UPDATE annotation_round round SET num_further_judged = num_further_judged + 1 FROM filled
         WHERE round.id = filled.round_id AND filled.kind IN ('overlap', 'second_reading')
     )
-    SELECT filled.kind IN ('overlap', 'second_reading') AND EXISTS (
+    SELECT (
+        SELECT own.id FROM annotation_judgement own
+        WHERE own.comparison_id = filled.comparison_id AND own.slot = filled.number
+            AND NOT own.is_retracted
+    ), filled.kind IN ('overlap', 'second_reading') AND EXISTS (
         SELECT FROM annotation_judgement other
         WHERE other.comparison_id = filled.comparison_id
             AND other.displayed_side <> %(side)s AND NOT other.is_retracted

@@ -24,6 +24,7 @@ from annotation.models import (
 from annotation.models.kinds import COUNTED_KINDS
 from annotation.prepared import Prepared
 from annotation.scale import Side
+from annotation.statements import Call
 from records.dialogues import Dialogue as DialogueRecord
 from records.preferences import Axis
 
@@ -217,9 +218,13 @@ def open_rounds() -> QuerySet[Round]:
     return Round.objects.open().select_related("guidelines").order_by("opened_at", "pk")
 
 
-def held_slot(annotator: User) -> Slot | None:
-    """Return the slot that an annotator holds; they hold one at most."""
-    return _HELD_SLOT.first(annotator=annotator.pk)
+def held_slot(annotator: User, *, after: Call | None = None) -> Slot | None:
+    """Return the slot that an annotator holds; they hold one at most.
+
+    With `after` that statement is run before, in the same message: the slot it leases is found.
+    What it raises is raised here.
+    """
+    return _HELD_SLOT.first(annotator=annotator.pk, after=after)
 
 
 def round_progress(round_: Round) -> RoundProgress:

@@ -6,11 +6,12 @@ pooler that hands sessions out by the transaction these statements would not be 
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from django.db import connection
+from django.db import connection, transaction
 
 _NAMED = re.compile(r"%\((\w+)\)s")
 _known: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
@@ -38,22 +39,56 @@ class Statement:
         Raises:
             KeyError: A value is missing.
         """
-        prepare(self._name, self._text)
+        return self.call(values).rows()
+
+    def call(self, values: Mapping[str, Any]) -> "Call":
+        """Return what runs it with these values.
+
+        Raises:
+            KeyError: A value is missing.
+        """
+        return Call(self._name, self._text, [values[name] for name in self._names])
+
+
+class Call(NamedTuple):
+    """A statement with its values, to be run."""
+
+    name: str
+    text: str
+    """What the server prepares; its values are $1, $2, ..."""
+    values: Sequence[Any]
+
+    def rows(self, *, after: "Call | None" = None) -> list[tuple[Any, ...]]:
+        """Run it and return all rows.
+
+        With `after` that one is run before it, in the same message and, outside a transaction, in
+        the same one: this one sees what it did, and what it returned is dropped.
+        """
+        calls = [self] if after is None else [after, self]
+        # The cursor comes first: it is what finds a lost connection and makes a new one.
         with connection.cursor() as cursor:
-            cursor.execute(*execute_sql(self._name, [values[name] for name in self._names]))
+            known = _known.setdefault(connection.connection, set())
+            for call in calls:
+                if call.name not in known:
+                    cursor.execute(f"PREPARE {call.name} AS {call.text}")
+                    known.add(call.name)
+            texts = "; ".join(call.sql for call in calls)
+            cursor.execute(texts, [value for call in calls for value in call.values])
             return list(cursor.fetchall())
 
-
-def prepare(name: str, text: str) -> None:
-    """Have the connection in use prepare `text`, whose values are $1, $2, ..., if it has not."""
-    with connection.cursor() as cursor:
-        known = _known.setdefault(connection.connection, set())
-        if name not in known:
-            cursor.execute(f"PREPARE {name} AS {text}")
-            known.add(name)
+    @property
+    def sql(self) -> str:
+        """What runs it once it is prepared."""
+        marks = ", ".join(["%s"] * len(self.values))
+        return f"EXECUTE {self.name}" + (f"({marks})" if marks else "")
 
 
-def execute_sql(name: str, values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-    """Return what runs a prepared statement with these values."""
-    marks = ", ".join(["%s"] * len(values))
-    return f"EXECUTE {name}" + (f"({marks})" if marks else ""), values
+@contextmanager
+def contained() -> Iterator[None]:
+    """Let what is run fail without harm to what was done before it.
+
+    For single statements (`Call`): each is a transaction by itself, so BEGIN and COMMIT, two more
+    messages to the server, are spared. Within a transaction this is a savepoint.
+    """
+    with transaction.atomic() if connection.in_atomic_block else nullcontext():
+        yield

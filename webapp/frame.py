@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 
 THEME_COOKIE = "concord_theme"
 THEMES = ("auto", "light", "dark")
@@ -46,13 +47,16 @@ _NAVIGATION["admin"] = (*_NAVIGATION["lead"], ("Database", "admin:index"))
 def frame(request: HttpRequest) -> dict[str, object]:
     """Return the context that `webapp/base.html` reads."""
     theme = request.COOKIES.get(THEME_COOKIE, "auto")
-    user = getattr(request, "user", None)
-    entries = _NAVIGATION.get(user.role, ()) if user and user.is_authenticated else ()
     return {
         "theme": theme if theme in THEMES else "auto",
         "themes": THEMES,
-        "nav_items": [
-            NavItem(label, reverse(name), request.path.startswith(reverse(name)))
-            for label, name in entries
-        ],
+        # Worked out where a page shows it: most answers to htmx do not.
+        "nav_items": SimpleLazyObject(lambda: _nav_items(request)),
     }
+
+
+def _nav_items(request: HttpRequest) -> list[NavItem]:
+    user = getattr(request, "user", None)
+    entries = _NAVIGATION.get(user.role, ()) if user and user.is_authenticated else ()
+    addresses = [(label, reverse(name)) for label, name in entries]
+    return [NavItem(label, url, request.path.startswith(url)) for label, url in addresses]

@@ -68,10 +68,17 @@ TEMPLATES = [
                 "webapp.frame.frame",
             ],
         },
-    }
+    },
+    {
+        "BACKEND": "django.template.backends.jinja2.Jinja2",
+        "DIRS": [BASE_DIR / "webapp" / "templates"],
+        "OPTIONS": {"environment": "webapp.parts.environment"},
+    },
 ]
 
 AUTH_USER_MODEL = "annotation.User"
+AUTHENTICATION_BACKENDS = ["webapp.signing_in.Backend"]
+SESSION_ENGINE = "webapp.sessions"
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "sign-in"

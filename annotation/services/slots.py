@@ -3,6 +3,7 @@
 import random
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -18,6 +19,7 @@ from annotation.errors import (
     SlotTakenError,
     StateError,
 )
+from annotation.judgements import insertion_of, mark_stored
 from annotation.models import (
     Comparison,
     GoldComparison,
@@ -28,17 +30,19 @@ from annotation.models import (
     SlotSkip,
     User,
 )
-from annotation.queue import claim_next, fill_slot
+from annotation.queue import CLAIM, claim_next, claim_parameters, fill_slot
 from annotation.scale import Side
 from annotation.selectors import held_slot, open_rounds
 from annotation.services.review_queue import queue_disagreement, queue_flag, queue_gold_miss
 from annotation.services.verdicts import (
     Verdict,
+    checked_edit,
     judgement_from,
     repeated_judgement,
-    store_judgement,
+    store_edit,
 )
 from annotation.slots import lease_until, number_slots
+from annotation.statements import contained
 from annotation.work import Work, WorkKind, is_held, ready_pairs, work_for
 
 _chance = random.SystemRandom()
@@ -241,19 +245,30 @@ def _claim(
         if missing[round_.pk]:
             continue
         try:
-            with transaction.atomic():
-                slot_id = _silent_slot(annotator, round_)
-                if slot_id is None and round_.num_further > round_.num_further_judged:
-                    slot_id = claim_next(annotator, round_)
+            slot = _lease(annotator, round_)
         except IntegrityError:
             return _held(annotator)  # another tab was quicker
-        if slot_id is not None:
-            slot = held_slot(annotator)
-            if slot is None or slot.round_id != round_.pk:
+        if slot is not None:
+            if slot.round_id != round_.pk:
                 return _held(annotator)  # they held one before, of another round
             slot.round = round_  # read with the desk, and it knows its content warnings
             return slot
     return None
+
+
+def _lease(annotator: User, round_: Round) -> Slot | None:
+    """Lease a slot of the round, or find the one that the annotator holds, of whatever round."""
+    with transaction.atomic() if round_.gold_share + round_.repeat_share else nullcontext():
+        if _silent_slot(annotator, round_) is not None:
+            return held_slot(annotator)
+    if round_.num_further <= round_.num_further_judged:
+        return None
+    with contained():
+        # Most often the first window has one: it is claimed and read in one message.
+        slot = held_slot(annotator, after=CLAIM.call(claim_parameters(annotator, round_)))
+        if slot is None and claim_next(annotator, round_) is not None:
+            slot = held_slot(annotator)
+    return slot
 
 
 def _silent_slot(annotator: User, round_: Round) -> int | None:
@@ -332,14 +347,17 @@ def _repeat_for(annotator: User, round_: Round) -> int | None:
 
 def _fill(slot: Slot, judgement: Judgement, verdict: Verdict, annotator: User) -> bool:
     """Store the judgement and settle its slot; False, and nothing stored, if others have it."""
+    text = checked_edit(judgement, verdict)
+    side, insertion = Side(judgement.displayed_side), insertion_of(judgement)
     try:
         with transaction.atomic():
-            store_judgement(judgement, verdict)
-            if judgement.kind == JudgementKind.GOLD:
-                _queue_if_missed(judgement)
-            filled = fill_slot(slot, annotator, Side(judgement.displayed_side))
+            filled = fill_slot(slot, annotator, side, insertion=insertion)
             if filled is None:
                 raise _TakenError
+            mark_stored(judgement, filled.judgement_id)
+            store_edit(judgement, text)
+            if judgement.kind == JudgementKind.GOLD:
+                _queue_if_missed(judgement)
             if filled.is_disputed:
                 queue_disagreement(judgement.comparison)
     except (IntegrityError, _TakenError):

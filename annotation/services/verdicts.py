@@ -86,16 +86,32 @@ def store_judgement(judgement: Judgement, verdict: Verdict) -> None:
     Raises:
         JudgementError: The text cannot be used, or is the chosen response unchanged.
     """
-    text = verdict.edited_text.strip()
-    if text:
-        problem = problem_of(text, "a response")
-        if problem is not None:
-            raise JudgementError("edited_text", problem)
-        if text in {sample.text.strip() for sample in judgement.comparison.samples.all()}:
-            raise JudgementError(
-                "edited_text", "this is a response as it was shown; change it, or leave it empty"
-            )
+    text = checked_edit(judgement, verdict)
     insert_judgement(judgement)
+    store_edit(judgement, text)
+
+
+def checked_edit(judgement: Judgement, verdict: Verdict) -> str:
+    """Return the better response that the annotator wrote; empty where they wrote none.
+
+    Raises:
+        JudgementError: The text cannot be used, or is a response as it was shown.
+    """
+    text = verdict.edited_text.strip()
+    if not text:
+        return ""
+    problem = problem_of(text, "a response")
+    if problem is not None:
+        raise JudgementError("edited_text", problem)
+    if text in {sample.text.strip() for sample in judgement.comparison.samples.all()}:
+        raise JudgementError(
+            "edited_text", "this is a response as it was shown; change it, or leave it empty"
+        )
+    return text
+
+
+def store_edit(judgement: Judgement, text: str) -> None:
+    """Store what `checked_edit` has returned above both responses."""
     if text:
         Edit.objects.create(judgement=judgement, text=text)
 

@@ -3,10 +3,10 @@
 import threading
 
 import pytest
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from annotation.statements import Statement
+from annotation.statements import Statement, contained
 
 
 @pytest.mark.django_db
@@ -50,3 +50,29 @@ def test_a_rolled_back_transaction_and_a_new_connection_leave_it_usable() -> Non
     thread.start()
     thread.join()
     assert found == [(4,)]
+
+
+NOTE = Statement(
+    "test_note",
+    "INSERT INTO django_session (session_key, session_data, expire_date)"
+    " VALUES ('note', %(text)s, now()) RETURNING session_key",
+)
+NOTES = Statement("test_notes", "SELECT session_data FROM django_session WHERE 1 / %(by)s::int = 1")
+
+
+@pytest.mark.django_db
+def test_a_statement_sees_what_the_one_before_it_in_the_same_message_did() -> None:
+    text = "it's 100%; EXECUTE"
+    with CaptureQueriesContext(connection) as captured:
+        assert NOTES.call({"by": 1}).rows(after=NOTE.call({"text": text})) == [(text,)]
+    sent = [query["sql"] for query in captured.captured_queries]
+    assert [sql.split()[0] for sql in sent] == ["PREPARE", "PREPARE", "EXECUTE"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_that_fails_leaves_nothing_of_it_and_the_connection_usable() -> None:
+    for surrounding in (contained, transaction.atomic):
+        with surrounding():
+            with pytest.raises(DataError, match="division by zero"), contained():
+                NOTES.call({"by": 0}).rows(after=NOTE.call({"text": "not kept"}))
+            assert NOTES.rows({"by": 1}) == []

@@ -1,14 +1,16 @@
 """Small filters of the pages: styled fields, Markdown, numbers, badges."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from django import template
 from django.forms import BoundField, Textarea
+from django.template import Context
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from webapp.drawing import format_number, format_percent
+from webapp.parts import render_part
 from webapp.rendering import render_markdown
 from webapp.selectors.dialogues import new_client_key
 from webapp.wording import capitalised, spoken
@@ -124,6 +126,13 @@ def query(context: dict[str, Any], **changes: object) -> str:
         if value is not None:
             params[name] = str(value)
     return f"?{params.urlencode()}"
+
+
+@register.simple_tag(takes_context=True)
+def part(context: Context, name: str) -> SafeString:
+    """Return a Jinja2 template (`webapp.parts`) filled with the values of this page."""
+    values = cast(dict[str, Any], context.flatten())
+    return render_part(context["request"], name, values)
 
 
 @register.simple_tag

@@ -21,6 +21,7 @@ from records.preferences import Axis
 from webapp import kept
 from webapp.access import SignedInRequest
 from webapp.forms.annotate import JudgementForm, PromptForm, SkipForm, parse_key
+from webapp.parts import render_part
 from webapp.selectors.dialogues import (
     Task,
     TaskKind,
@@ -63,6 +64,9 @@ def task_page(
         "now": timezone.now(),
         "last_slot": last_slot_of(request) if last_slot is None else last_slot,
     }
+    if request.htmx and task.kind is TaskKind.JUDGE:  # each step of an annotator: no detour
+        part = render_part(request, "webapp/annotate/_judge.jinja", context)
+        return HttpResponse(part, status=status)
     template = "_task.html" if request.htmx else "dialogue.html"
     return render(request, f"webapp/annotate/{template}", context, status=status)
 
