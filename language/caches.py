@@ -1,25 +1,27 @@
-"""Keys and values of rows being decoded, in two layouts.
+"""Keys and values of rows being decoded: each prompt's once for all its rows, each row's own apart.
 
-B rows (responses being written), N prompts, K responses per prompt at most, P prompt tokens, H
-query heads, J key heads (H is a multiple of J), G = H / J, E head size, M some of the rows.
+B rows (responses being written), N prompts, K live rows per prompt at most, P prompt tokens, C
+columns of own tokens, H query heads, J key heads (H is a multiple of J), G = H / J, E head size.
 
-`SharedCache` holds each prompt once for all its responses: one matrix product serves them all, and
-the prompt is read from memory once a step. It pays while prompts have several rows. `RowCache`
-holds prompt and response of a row side by side: one fused attention a layer. All rows write the
-same column at the same time.
+Rows and prompts have places that are filled again when their response is finished. All rows write
+the same column at the same time: a row that began later has the columns before its own masked. So
+writing is one slice, whatever the rows' ages, and nothing is moved when a row begins.
+
+The softmax runs over prompt and own tokens together. Scores of the prompt are taken for all rows of
+a prompt in one matrix product: queries are laid on a grid of prompts by rows and scores are taken
+off it. The grid may have empty cells; they repeat row 0 and are not read.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 _COLUMNS = 32
-"""Caches grow by at least so many columns: growing copies them."""
-_SHARED_ROWS = 2.0
-"""Rows per prompt from which a prompt is stored once."""
+_PROMPT_COLUMNS = 32
+"""Capacities grow by at least so many columns."""
 
 
 class Prompts(NamedTuple):
@@ -28,252 +30,217 @@ class Prompts(NamedTuple):
     keys: list[Tensor]
     """One (N, J, P, E) per layer; padded on the right."""
     values: list[Tensor]
-    lengths_N: Tensor
+    lengths: list[int]
     logits_NV: Tensor
     """Of the token after each prompt, float32."""
 
 
-class Cache(Protocol):
-    """What a decoding step needs of a cache."""
+class Layout(NamedTuple):
+    """Which prompt each row continues, and from which column on a row's own tokens count."""
 
-    def advance(self) -> None:
-        """Begin a new column; each layer then writes it."""
-
-    def write(self, layer: int, key_BJE: Tensor, value_BJE: Tensor) -> None:
-        """Store the newest token's keys and values."""
-
-    def attend(self, layer: int, query_BHE: Tensor) -> Tensor:
-        """Return attention's output (B, H * E) over prompt and response; scales the queries."""
-
-    def keep(self, rows_M: Tensor) -> "Cache":
-        """Return the cache of the rows `rows_M` alone, in the layout that suits them."""
+    prompt_of_row: Sequence[int]
+    start_of_row: Sequence[int]
+    is_live: Sequence[bool]
+    """Rows that are not live are computed and never read."""
 
 
-def create_cache(prompts: Prompts, prompt_B: Tensor) -> Cache:
-    """Return an empty cache for rows that continue the prompts numbered `prompt_B`."""
-    if len(prompt_B) >= _SHARED_ROWS * len(prompts.lengths_N):
-        return SharedCache(prompts, prompt_B)
-    return RowCache(prompts, prompt_B)
+class Cache:
+    """The keys and values of `num_rows` rows that continue `num_prompts` prompts at most."""
 
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        num_key_heads: int,
+        head_size: int,
+        num_rows: int,
+        num_prompts: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._num_key_heads, self._head_size = num_key_heads, head_size
+        empty = torch.zeros((), dtype=dtype, device=device)
+        own = (2, num_rows, num_key_heads, 0, head_size)
+        prompt = (num_prompts, num_key_heads, 0, head_size)
+        self._own = [empty.new_zeros(own) for _ in range(num_layers)]
+        self._prompt_keys = [empty.new_zeros(prompt) for _ in range(num_layers)]
+        self._prompt_values = [empty.new_zeros(prompt) for _ in range(num_layers)]
+        self._lengths = [0] * num_prompts
+        self._first = self._num_columns = 0
+        self._own_bias: Tensor | None = None
+        self._prompt_bias: Tensor | None = None
+        self._grid: tuple[Tensor, Tensor] | None = None
 
-class SharedCache:
-    """Each prompt's keys and values once; each row's own beside them."""
+    @property
+    def next_column(self) -> int:
+        """The column that the next step writes."""
+        return self._num_columns
 
-    def __init__(self, prompts: Prompts, prompt_B: Tensor) -> None:
-        self._prompts = prompts
-        self._prompt_B = prompt_B
-        _, self._num_key_heads, _, self._head_size = prompts.keys[0].shape
-        shape = (len(prompt_B) * self._num_key_heads, 0, self._head_size)
-        self._keys = [keys.new_empty(shape) for keys in prompts.keys]
-        self._values = [values.new_empty(shape) for values in prompts.values]
-        self._num_columns = 0
-        self._place_rows()
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of keys and values."""
+        return self._own[0].dtype
 
-    def advance(self) -> None:
-        """Begin a new column; each layer then writes it."""
-        self._num_columns += 1
-        if self._num_columns > self._keys[0].shape[1]:
-            self._keys = [F.pad(keys, (0, 0, 0, _COLUMNS)) for keys in self._keys]
-            self._values = [F.pad(values, (0, 0, 0, _COLUMNS)) for values in self._values]
+    def store_prompts(self, prompts: Prompts, places: Sequence[int]) -> None:
+        """Put prompts into `places`, in the place of what was there."""
+        width, held = max(prompts.lengths), self._prompt_keys[0].shape[2]
+        if width > held:
+            grown = (max(width, held + _PROMPT_COLUMNS) if held else width) - held
+            self._prompt_keys = [F.pad(keys, (0, 0, 0, grown)) for keys in self._prompt_keys]
+            self._prompt_values = [
+                F.pad(values, (0, 0, 0, grown)) for values in self._prompt_values
+            ]
+        places_M = torch.tensor(places, device=self._own[0].device)
+        for layer in range(len(self._own)):
+            self._prompt_keys[layer][places_M, :, :width] = prompts.keys[layer].to(self.dtype)
+            self._prompt_values[layer][places_M, :, :width] = prompts.values[layer].to(self.dtype)
+        for place, length in zip(places, prompts.lengths, strict=True):
+            self._lengths[place] = length
 
-    def write(self, layer: int, key_BJE: Tensor, value_BJE: Tensor) -> None:
-        """Store the newest token's keys and values."""
-        column = self._num_columns - 1
-        self._keys[layer][:, column] = key_BJE.reshape(-1, self._head_size)
-        self._values[layer][:, column] = value_BJE.reshape(-1, self._head_size)
+    def free_prompt_places(self, used: Collection[int], num: int) -> list[int]:
+        """Return places for `num` prompts that are not among `used`, with room made for them."""
+        free = [place for place in range(len(self._lengths)) if place not in used][:num]
+        missing = num - len(free)
+        if missing:
+            free += range(len(self._lengths), len(self._lengths) + missing)
+            self._lengths += [0] * missing
+            room = self._prompt_keys[0].new_zeros(missing, *self._prompt_keys[0].shape[1:])
+            self._prompt_keys = [torch.cat([keys, room]) for keys in self._prompt_keys]
+            self._prompt_values = [torch.cat([values, room]) for values in self._prompt_values]
+        return free
 
-    def attend(self, layer: int, query_BHE: Tensor) -> Tensor:
-        """Return attention's output (B, H * E) over prompt and response; scales the queries."""
-        num_rows, num_heads, size = query_BHE.shape
-        scaled = (query_BHE * size**-0.5).view(num_rows, self._num_key_heads, -1, size)
-        own = _attend(
-            scaled.flatten(0, 1),
-            self._keys[layer][:, : self._num_columns],
-            self._values[layer][:, : self._num_columns],
-            None,
-        )
-        grid = scaled.index_select(0, self._row_of_cell).view(*self._grid_shape, *scaled.shape[1:])
-        prompt = _attend(
-            grid.transpose(1, 2).reshape(self._prompt_keys[0].shape[0], -1, size),
-            self._prompt_keys[layer],
-            self._prompt_values[layer],
-            self._prompt_bias,
-        )
-        return self._merged(own, prompt).view(num_rows, num_heads * size)
+    def arrange(self, layout: Layout) -> int:
+        """Take note of rows that began or ended, before the next step.
 
-    def keep(self, rows_M: Tensor) -> Cache:
-        """Return the cache of the rows `rows_M` alone, in the layout that suits them."""
-        flat = _with_heads(rows_M, self._num_key_heads)
-        keys = [k[:, : self._num_columns].index_select(0, flat) for k in self._keys]
-        values = [v[:, : self._num_columns].index_select(0, flat) for v in self._values]
-        prompts_N, prompt_B = self._prompt_B[rows_M].unique(return_inverse=True)
-        prompts = select_prompts(self._prompts, prompts_N)
-        if len(prompt_B) < _SHARED_ROWS * len(prompts_N):
-            cache = RowCache(prompts, prompt_B)
-            cache.extend(keys, values)
-            return cache
-        self._prompts, self._prompt_B = prompts, prompt_B
-        self._keys, self._values = keys, values
-        self._place_rows()
-        return self
-
-    def _place_rows(self) -> None:
-        """Lay rows on a grid of prompts by responses, so that a prompt meets its rows at once."""
-        lengths_N, num_rows = self._prompts.lengths_N, len(self._prompt_B)
-        order = self._prompt_B.argsort(stable=True)
-        counts_N = self._prompt_B.bincount(minlength=len(lengths_N))
-        first_N = counts_N.cumsum(0) - counts_N
-        within = torch.arange(num_rows, device=order.device) - first_N[self._prompt_B[order]]
-        width = int(counts_N.max())
-        cell = self._prompt_B[order] * width + within
-        self._cell_of_row = torch.empty_like(cell).index_copy(0, order, cell)
-        self._grid_shape = (len(lengths_N), width)
-        grid = order.new_zeros(len(lengths_N) * width)  # empty cells repeat row 0 and go unread
-        self._row_of_cell = grid.index_copy(0, cell, order)
-        self._prompt_keys = [keys.flatten(0, 1) for keys in self._prompts.keys]
-        self._prompt_values = [values.flatten(0, 1) for values in self._prompts.values]
-        bias_NP = _padding_bias(self._prompts)
+        Columns before the oldest live row's first are given up when they are many; returned is by
+        how many columns all have moved then, the layout's own starts included.
+        """
+        live = [row for row, is_live in enumerate(layout.is_live) if is_live]
+        starts = [layout.start_of_row[row] for row in live]
+        self._first = min(starts)
+        moved = self._forget() if self._first > max(_COLUMNS, self._num_columns // 2) else 0
+        self._own_bias = self._bias_of_own(layout, moved) if len(set(starts)) > 1 else None
+        self._arrange_grid(layout, live)
+        used = {layout.prompt_of_row[row] for row in live}
+        width = self._prompt_keys[0].shape[2]
         self._prompt_bias = None
-        if bias_NP is not None:
-            self._prompt_bias = bias_NP[:, None].repeat_interleave(self._num_key_heads, dim=0)
+        if any(self._lengths[place] != width for place in used):
+            self._prompt_bias = self._bias_of_prompts(width)
+        return moved
 
-    def _merged(self, own: "_Part", prompt: "_Part") -> Tensor:
-        """Return the mean over both parts, each rescaled to the same maximum."""
-        output, weight, maximum = (self._rows_of_grid(tensor, own.output) for tensor in prompt)
-        common = torch.maximum(own.maximum, maximum)
-        own_scale = (own.maximum - common).exp_()
-        prompt_scale = (maximum - common).exp_()
-        total = torch.addcmul(own.weight * own_scale, weight, prompt_scale)
-        return torch.addcmul(own.output * own_scale, output, prompt_scale).div_(total)
-
-    def _rows_of_grid(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """Return what a grid of (N * J, K * G, ...) holds for each row, as (B * J, G, ...)."""
-        shape = (self._grid_shape[0], self._num_key_heads, self._grid_shape[1], -1)
-        cells = tensor.view(*shape).transpose(1, 2).flatten(0, 1)
-        rows = cells.index_select(0, self._cell_of_row)
-        return rows.view(like.shape[0], like.shape[1], -1)
-
-
-class RowCache:
-    """Prompt and response of each row side by side; what lies between them is masked."""
-
-    def __init__(self, prompts: Prompts, prompt_B: Tensor) -> None:
-        self._keys = [keys.index_select(0, prompt_B) for keys in prompts.keys]
-        self._values = [values.index_select(0, prompt_B) for values in prompts.values]
-        self._num_columns = self._capacity = self._keys[0].shape[2]
-        bias_NP = _padding_bias(prompts)
-        self._bias = None if bias_NP is None else bias_NP[prompt_B][:, None, None]
-
-    def extend(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Append columns, one (B * J, columns, E) per layer."""
-        shape = (*self._keys[0].shape[:2], *keys[0].shape[1:])
-        self._keys = [
-            torch.cat([old, new.view(shape)], dim=2)
-            for old, new in zip(self._keys, keys, strict=True)
+    def keep(self, rows: Sequence[int], prompts: Sequence[int]) -> None:
+        """Keep some rows and prompts alone, in this order; `arrange` must follow."""
+        device = self._own[0].device
+        rows_M, prompts_M = (torch.tensor(kept, device=device) for kept in (rows, prompts))
+        self._lengths = [self._lengths[place] for place in prompts]
+        width, end = max(self._lengths), self._num_columns
+        self._own = [own[:, :, :, :end].index_select(1, rows_M) for own in self._own]
+        self._prompt_keys = [k[:, :, :width].index_select(0, prompts_M) for k in self._prompt_keys]
+        self._prompt_values = [
+            values[:, :, :width].index_select(0, prompts_M) for values in self._prompt_values
         ]
-        self._values = [
-            torch.cat([old, new.view(shape)], dim=2)
-            for old, new in zip(self._values, values, strict=True)
-        ]
-        if self._bias is not None:
-            self._bias = F.pad(self._bias, (0, shape[2]))
-        self._num_columns = self._capacity = self._keys[0].shape[2]
 
     def advance(self) -> None:
         """Begin a new column; each layer then writes it."""
         self._num_columns += 1
-        if self._num_columns > self._capacity:
-            self._keys = [F.pad(keys, (0, 0, 0, _COLUMNS)) for keys in self._keys]
-            self._values = [F.pad(values, (0, 0, 0, _COLUMNS)) for values in self._values]
-            if self._bias is not None:
-                self._bias = F.pad(self._bias, (0, _COLUMNS))
-            self._capacity += _COLUMNS
+        capacity = self._own[0].shape[3]
+        if self._num_columns > capacity:
+            grown = max(_COLUMNS, capacity)
+            self._own = [F.pad(own, (0, 0, 0, grown)) for own in self._own]
+            if self._own_bias is not None:
+                self._own_bias = F.pad(self._own_bias, (0, grown))
 
-    def write(self, layer: int, key_BJE: Tensor, value_BJE: Tensor) -> None:
-        """Store the newest token's keys and values."""
-        self._keys[layer][:, :, self._num_columns - 1] = key_BJE
-        self._values[layer][:, :, self._num_columns - 1] = value_BJE
+    def write(self, layer: int, key_value_BIJE: Tensor) -> None:
+        """Store the newest token's keys (index 0 of I) and values (1) of all rows."""
+        self._own[layer][:, :, :, self._num_columns - 1] = key_value_BIJE.transpose(0, 1)
 
     def attend(self, layer: int, query_BHE: Tensor) -> Tensor:
-        """Return attention's output (B, H * E) over prompt and response; scales the queries."""
-        keys = self._keys[layer][:, :, : self._num_columns]
-        output = F.scaled_dot_product_attention(
-            query_BHE[:, :, None],
-            keys,
-            self._values[layer][:, :, : self._num_columns],
-            attn_mask=None if self._bias is None else self._bias[..., : self._num_columns],
-            enable_gqa=keys.shape[1] != query_BHE.shape[1],
-        )
-        return output.reshape(len(query_BHE), -1)
+        """Return attention's output (B, H * E) to queries that are scaled already."""
+        num_rows, num_heads, size = query_BHE.shape
+        flat = num_rows * self._num_key_heads
+        query = query_BHE.reshape(flat, num_heads // self._num_key_heads, size)
+        window = slice(self._first, self._num_columns)
+        keys, values = self._own[layer].view(2, flat, -1, size)[:, :, window]
+        own_bias = None if self._own_bias is None else self._own_bias[:, :, window]
+        own = _product(query, keys.transpose(1, 2), own_bias)
+        prompt_keys = self._prompt_keys[layer].flatten(0, 1).transpose(1, 2)
+        prompt = self._taken(_product(self._laid(query), prompt_keys, self._prompt_bias))
+        weights = torch.cat([prompt, own], dim=2).softmax(dim=2).to(query.dtype)
+        width = prompt_keys.shape[2]
+        laid = self._laid(weights)[:, :, :width]
+        output = self._taken(torch.bmm(laid, self._prompt_values[layer].flatten(0, 1)))
+        output.baddbmm_(weights[:, :, width:], values)
+        return output.view(num_rows, num_heads * size)
 
-    def keep(self, rows_M: Tensor) -> Cache:
-        """Return the cache of the rows `rows_M` alone."""
-        self._keys = [
-            keys[:, :, : self._num_columns].index_select(0, rows_M) for keys in self._keys
-        ]
-        self._values = [v[:, :, : self._num_columns].index_select(0, rows_M) for v in self._values]
-        if self._bias is not None:
-            self._bias = self._bias[rows_M][..., : self._num_columns]
-        self._capacity = self._num_columns
-        return self
+    def _laid(self, rows: Tensor) -> Tensor:
+        """Return (B * J, G, X) of rows as (N * J, K * G, X) of the grid."""
+        if self._grid is None:
+            return rows
+        row_of_cell, _ = self._grid
+        flat = len(self._lengths) * self._num_key_heads
+        return rows.index_select(0, row_of_cell).view(flat, -1, rows.shape[2])
+
+    def _taken(self, cells: Tensor) -> Tensor:
+        """Return (N * J, K * G, X) of the grid as (B * J, G, X) of rows."""
+        if self._grid is None:
+            return cells
+        row_of_cell, cell_of_row = self._grid
+        return cells.view(len(row_of_cell), -1, cells.shape[2]).index_select(0, cell_of_row)
+
+    def _arrange_grid(self, layout: Layout, live: Sequence[int]) -> None:
+        num_rows, heads = len(layout.prompt_of_row), self._num_key_heads
+        prompt_of = [layout.prompt_of_row[row] for row in live]
+        is_identity = all(row == prompt for row, prompt in zip(live, prompt_of, strict=True))
+        self._grid = None
+        if is_identity and num_rows == len(self._lengths):
+            return
+        counts: dict[int, int] = {}
+        within = []
+        for prompt in prompt_of:
+            within.append(counts.get(prompt, 0))
+            counts[prompt] = within[-1] + 1
+        width = max(counts.values())
+        device = self._own[0].device
+        prompt_M, within_M, live_M = (torch.tensor(n) for n in (prompt_of, within, live))
+        head_J = torch.arange(heads)
+        cell_MJ = (prompt_M[:, None] * heads + head_J) * width + within_M[:, None]
+        row_of_cell = torch.zeros(len(self._lengths) * heads * width, dtype=torch.long)
+        row_of_cell[cell_MJ] = live_M[:, None] * heads + head_J
+        cell_of_row = torch.zeros((num_rows, heads), dtype=torch.long)
+        cell_of_row[live_M] = cell_MJ
+        self._grid = (row_of_cell.to(device), cell_of_row.view(-1).to(device))
+
+    def _forget(self) -> int:
+        """Drop the columns before the first; return how many they were."""
+        moved, self._first = self._first, 0
+        self._own = [own[:, :, :, moved : self._num_columns].clone() for own in self._own]
+        self._num_columns -= moved
+        return moved
+
+    def _bias_of_own(self, layout: Layout, moved: int) -> Tensor:
+        """Return (B * J, 1, C), -inf where a row had not begun; rows that ended have no bias."""
+        own = self._own[0]
+        rows = zip(layout.start_of_row, layout.is_live, strict=True)
+        starts = [start - moved if is_live else 0 for start, is_live in rows]
+        start_B = torch.tensor(starts, device=own.device)
+        is_before_BC = torch.arange(own.shape[3], device=own.device) < start_B[:, None]
+        return self._bias_of(is_before_BC)
+
+    def _bias_of_prompts(self, width: int) -> Tensor:
+        """Return (N * J, 1, P), -inf on padding; a place that holds no prompt has no bias."""
+        lengths_N = torch.tensor([n or width for n in self._lengths], device=self._own[0].device)
+        return self._bias_of(torch.arange(width, device=lengths_N.device) >= lengths_N[:, None])
+
+    def _bias_of(self, is_masked: Tensor) -> Tensor:
+        dtype = torch.float32 if is_masked.device.type == "cuda" else self.dtype
+        bias = torch.zeros(is_masked.shape, dtype=dtype, device=is_masked.device)
+        bias.masked_fill_(is_masked, float("-inf"))
+        return bias.repeat_interleave(self._num_key_heads, dim=0)[:, None]
 
 
-def join_prompts(parts: Sequence[Prompts]) -> Prompts:
-    """Return several lots of prompts as one, padded to the longest."""
-    width = max(part.keys[0].shape[2] for part in parts)
-
-    def joined(tensors: Sequence[Tensor]) -> Tensor:
-        return torch.cat([F.pad(t, (0, 0, 0, width - t.shape[2])) for t in tensors])
-
-    return Prompts(
-        keys=[joined(layer) for layer in zip(*(part.keys for part in parts), strict=True)],
-        values=[joined(layer) for layer in zip(*(part.values for part in parts), strict=True)],
-        lengths_N=torch.cat([part.lengths_N for part in parts]),
-        logits_NV=torch.cat([part.logits_NV for part in parts]),
-    )
-
-
-def select_prompts(prompts: Prompts, indices_M: Tensor) -> Prompts:
-    """Return some of the prompts, without copying when they are all."""
-    if len(indices_M) == len(prompts.lengths_N):
-        return prompts
-    return Prompts(
-        keys=[keys.index_select(0, indices_M) for keys in prompts.keys],
-        values=[values.index_select(0, indices_M) for values in prompts.values],
-        lengths_N=prompts.lengths_N[indices_M],
-        logits_NV=prompts.logits_NV[indices_M],
-    )
-
-
-class _Part(NamedTuple):
-    """Attention over a part of the context: unnormalised output, its weight, its maximum."""
-
-    output: Tensor
-    weight: Tensor
-    maximum: Tensor
-
-
-def _attend(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> _Part:
-    """Return one part of an attention: batches of (queries, E) against (columns, E)."""
-    scores = torch.bmm(query, keys.transpose(1, 2))
-    if bias is not None:
-        scores += bias
-    maximum = scores.amax(dim=2, keepdim=True)
-    weights = scores.sub_(maximum).exp_()
-    return _Part(torch.bmm(weights, values), weights.sum(dim=2, keepdim=True), maximum)
-
-
-def _padding_bias(prompts: Prompts) -> Tensor | None:
-    """Return bias_NP, -inf on padding; None when all prompts are equally long."""
-    keys = prompts.keys[0]
-    position_P = torch.arange(keys.shape[2], device=keys.device)
-    is_pad_NP = position_P >= prompts.lengths_N[:, None]
-    if not bool(is_pad_NP.any()):
-        return None
-    return keys.new_zeros(is_pad_NP.shape).masked_fill(is_pad_NP, float("-inf"))
-
-
-def _with_heads(rows: Tensor, num_key_heads: int) -> Tensor:
-    """Return the indices of `rows` in a tensor that holds their key heads one after another."""
-    heads = torch.arange(num_key_heads, device=rows.device)
-    return (rows[:, None] * num_key_heads + heads).view(-1)
+def _product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
+    """Return scores, with a bias; float32 on a GPU whatever the type of the factors."""
+    if left.dtype == torch.float32:
+        return torch.bmm(left, right) if bias is None else torch.baddbmm(bias, left, right)
+    scores = torch.bmm(left, right, out_dtype=torch.float32)
+    return scores if bias is None else scores.add_(bias)

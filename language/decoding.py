@@ -16,13 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaRMSNorm,
+)
 
-from language.caches import Cache, Prompts, join_prompts
+from language.caches import Cache, Prompts
 
 _FUSED_WEIGHTS = 2**22
 """Projections of at most this many weights are joined into one, for the length of a call."""
 _PREFILL_TOKENS = 2**14
+_PADDING = 64
+"""Padding that costs less than another pass over the layers."""
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
 
 
@@ -37,16 +43,32 @@ class Decoder:
         self._model = model
         self._num_heads: int = config.num_attention_heads
         self._num_key_heads: int = config.num_key_value_heads
+        self._head_size: int = model.model.layers[0].self_attn.head_dim
         self._layers = [_layer(layer) for layer in model.model.layers]
-        self._cos, self._sin = _rotation_tables(model, max_positions)
+        self._turns = _rotations(model, max_positions)
+        self._in_pairs = _paired(torch.arange(self._head_size, device=model.device))
 
-    def read_prompts(self, prompts: Sequence[Sequence[int]]) -> Prompts:
-        """Return what the model makes of `prompts`; give them sorted by length."""
-        width = max(len(prompt) for prompt in prompts)
-        per_chunk = max(1, _PREFILL_TOKENS // width)
-        chunks = [prompts[i : i + per_chunk] for i in range(0, len(prompts), per_chunk)]
-        parts = [self._read(chunk) for chunk in chunks]
-        return parts[0] if len(parts) == 1 else join_prompts(parts)
+    def create_cache(self, *, num_rows: int, num_prompts: int) -> Cache:
+        """Return an empty cache. On a CPU it is float32 whatever the model: so is attention."""
+        device = self._model.device
+        return Cache(
+            num_layers=len(self._layers),
+            num_key_heads=self._num_key_heads,
+            head_size=self._head_size,
+            num_rows=num_rows,
+            num_prompts=num_prompts,
+            dtype=torch.float32 if device.type == "cpu" else self._model.dtype,
+            device=device,
+        )
+
+    def read_prompts(self, prompts: Sequence[Sequence[int]]) -> list[Prompts]:
+        """Return what the model makes of `prompts`, in lots of like length and in this order."""
+        lots, first = [], 0
+        for end in range(1, len(prompts) + 1):
+            if end == len(prompts) or _is_another_lot(prompts[first:end], prompts[end]):
+                lots.append(self._read(prompts[first:end]))
+                first = end
+        return lots
 
     def _read(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         device = self._model.device
@@ -55,42 +77,46 @@ class Decoder:
         ids_NP = torch.tensor(
             [[*prompt, *(0,) * (width - len(prompt))] for prompt in prompts], device=device
         )
-        lengths_N = torch.tensor(lengths, device=device)
+        last_N = torch.tensor(lengths, device=device) - 1
         # Padding is on the right, so causal attention hides it from every real token.
         cache = DynamicCache(config=self._model.config)
         hidden_NPD = self._model.model(
             input_ids=ids_NP, past_key_values=cache, use_cache=True
         ).last_hidden_state
-        last_ND = hidden_NPD[torch.arange(len(prompts), device=device), lengths_N - 1]
+        last_ND = hidden_NPD[torch.arange(len(prompts), device=device), last_N]
         layers: list[Any] = cache.layers
         return Prompts(
-            keys=[layer.keys for layer in layers],
+            keys=[layer.keys.index_select(3, self._in_pairs) for layer in layers],
             values=[layer.values for layer in layers],
-            lengths_N=lengths_N,
+            lengths=lengths,
             logits_NV=self._model.lm_head(last_ND).float(),
         )
 
     def step(self, ids_B: Tensor, position_B: Tensor, cache: Cache) -> Tensor:
         """Append `ids_B` to the cache's rows and return logits_BV float32 of what follows."""
-        cos_B12E, sin_B1E = self._cos[position_B][:, None], self._sin[position_B][:, None]
-        rows, rotating = len(ids_B), self._num_heads + self._num_key_heads
+        turns_B1E = self._turns[position_B]
+        rows, rotating, dtype = len(ids_B), self._num_heads + self._num_key_heads, cache.dtype
+        shape = (rows, rotating + self._num_key_heads, self._head_size)
         cache.advance()
         hidden_BD = self._model.model.embed_tokens(ids_B)
         for index, layer in enumerate(self._layers):
-            projected = layer.qkv(_normalised(hidden_BD, layer.norm))
-            heads = projected.view(rows, rotating + self._num_key_heads, 2, -1)
-            first, second = heads[:, :rotating].unbind(2)
-            rotated = heads[:, :rotating] * cos_B12E
-            rotated[:, :, 0].addcmul_(second, sin_B1E, value=-1.0)
-            rotated[:, :, 1].addcmul_(first, sin_B1E)
-            rotated = rotated.flatten(2)
-            cache.write(index, rotated[:, self._num_heads :], heads[:, rotating:].flatten(2))
-            output_BD = cache.attend(index, rotated[:, : self._num_heads])
-            hidden_BD = layer.add_attention(hidden_BD, output_BD)
+            heads = layer.qkv(_normalised(hidden_BD, layer.norm)).view(shape)
+            _turn_(heads[:, :rotating], turns_B1E)
+            heads = heads.to(dtype)
+            cache.write(index, heads[:, self._num_heads :].unflatten(1, (2, -1)))
+            output_BD = cache.attend(index, heads[:, : self._num_heads])
+            hidden_BD = layer.add_attention(hidden_BD, output_BD.to(hidden_BD.dtype))
             gate_BF, up_BF = layer.gate_up(_normalised(hidden_BD, layer.mlp_norm)).chunk(2, dim=1)
             hidden_BD = layer.add_mlp(hidden_BD, layer.activation(gate_BF).mul_(up_BF))
         logits_BV: Tensor = self._model.lm_head(_normalised(hidden_BD, self._model.model.norm))
         return logits_BV.float()
+
+
+def _is_another_lot(prompts: Sequence[Sequence[int]], following: Sequence[int]) -> bool:
+    """Return whether `following` is better read apart: too much padding, or too many tokens."""
+    lengths = [len(prompt) for prompt in (*prompts, following)]
+    padded = len(lengths) * max(lengths)
+    return padded > _PREFILL_TOKENS or padded - sum(lengths) > max(_PADDING, 0.25 * padded)
 
 
 class _Layer(NamedTuple):
@@ -109,7 +135,7 @@ def _layer(module: LlamaDecoderLayer) -> _Layer:
     attention, mlp = module.self_attn, module.mlp
     return _Layer(
         norm=module.input_layernorm,
-        qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),
+        qkv=_queries_keys_values(attention),
         add_attention=_adding(attention.o_proj),
         mlp_norm=module.post_attention_layernorm,
         gate_up=_joined(mlp.gate_proj, mlp.up_proj),
@@ -120,11 +146,50 @@ def _layer(module: LlamaDecoderLayer) -> _Layer:
 
 def _normalised(hidden_BD: Tensor, norm: LlamaRMSNorm) -> Tensor:
     """Return the root-mean-square norm, in float32 inside, with few kernels."""
-    wide_BD = hidden_BD.float()
-    length_B1 = torch.linalg.vector_norm(wide_BD, dim=1, keepdim=True)
-    scale_B1 = (length_B1 * length_B1 / hidden_BD.shape[1] + norm.variance_epsilon).rsqrt_()
-    weighted_BD: Tensor = (wide_BD * scale_B1).to(hidden_BD.dtype) * norm.weight
-    return weighted_BD
+    return F.rms_norm(hidden_BD, norm.weight.shape, norm.weight, norm.variance_epsilon)
+
+
+def _turn_(heads: Tensor, turns_B1E: Tensor) -> None:
+    """Rotate heads (B, heads, E) of paired components in place, in float32 inside."""
+    wide = heads.float()
+    turned = torch.view_as_complex(wide.unflatten(2, (-1, 2)))
+    turned.mul_(turns_B1E)
+    if wide is not heads:
+        heads.copy_(wide)
+
+
+def _paired(head: Tensor) -> Tensor:
+    """Return the components of a head (first dimension) so that those that turn together meet."""
+    paired: Tensor = head.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)
+    return paired
+
+
+def _queries_keys_values(attention: LlamaAttention) -> Callable[[Tensor], Tensor]:
+    """Return a function to queries, keys and values (B, (H + 2 J) * E), queries scaled.
+
+    Components that turn together stand side by side in queries and keys: a rotation is then one
+    product of complex numbers. Attention does not see the order.
+    """
+    size, scale = attention.head_dim, attention.scaling
+    modules = (attention.q_proj, attention.k_proj, attention.v_proj)
+    order = _paired(torch.arange(size))
+    counts = [module.out_features // size for module in modules]
+    orders = [order, order, torch.arange(size)]
+    rows = [
+        torch.arange(count)[:, None] * size + within
+        for count, within in zip(counts, orders, strict=True)
+    ]
+    queries, keys, values = (part.flatten().to(attention.q_proj.weight.device) for part in rows)
+    if _may_be_joined(modules):
+        q, k, v = (module.weight for module in modules)
+        weight = torch.cat([q[queries] * scale, k[keys], v[values]])
+        return lambda hidden_BD: F.linear(hidden_BD, weight)
+
+    def apart(hidden_BD: Tensor) -> Tensor:
+        q, k, v = (module(hidden_BD) for module in modules)
+        return torch.cat([q[:, queries] * scale, k[:, keys], v], dim=-1)
+
+    return apart
 
 
 def _is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
@@ -142,17 +207,23 @@ def _adding(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
 
 def _joined(*modules: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return a function that applies several projections and joins their outputs."""
-    plain = [module for module in modules if _is_plain(module)]
-    size = sum(module.weight.numel() for module in plain)
-    if len(plain) == len(modules) and size <= _FUSED_WEIGHTS:
-        weight = torch.cat([module.weight for module in plain])
+    if _may_be_joined(modules):
+        weight = torch.cat([module.weight for module in modules if _is_plain(module)])
         return lambda hidden_BD: F.linear(hidden_BD, weight)
     return lambda hidden_BD: torch.cat([module(hidden_BD) for module in modules], dim=-1)
 
 
-def _rotation_tables(model: LlamaForCausalLM, num_positions: int) -> tuple[Tensor, Tensor]:
-    """Return the rotary embedding's cosines (positions, 2, E / 2) and sines (positions, E / 2)."""
+def _may_be_joined(modules: Sequence[nn.Module]) -> bool:
+    """Return whether the projections are plain and small enough to be copied for a call."""
+    plain = [module for module in modules if _is_plain(module)]
+    size = sum(module.weight.numel() for module in plain)
+    return len(plain) == len(modules) and size <= _FUSED_WEIGHTS
+
+
+def _rotations(model: LlamaForCausalLM, num_positions: int) -> Tensor:
+    """Return the rotary embedding as complex numbers (positions, 1, E / 2), in float32."""
     weight = model.model.embed_tokens.weight
     position_1T = torch.arange(num_positions, device=weight.device)[None]
-    cos, sin = model.model.rotary_emb(weight[:1, None], position_ids=position_1T)
-    return cos[0].unflatten(1, (2, -1)), sin[0, :, : sin.shape[2] // 2].contiguous()
+    cos, sin = model.model.rotary_emb(weight[:1, None].float(), position_ids=position_1T)
+    half = cos.shape[2] // 2
+    return torch.complex(cos[0, :, None, :half], sin[0, :, None, :half])

@@ -1,7 +1,7 @@
 """Drawing tokens from logits: one draw per row, by inverting the distribution function.
 
-B rows, V vocabulary, M some of the rows, U uniform numbers a row, N blocks of
-S neighbouring tokens (V = N * S after padding).
+B rows, V vocabulary, M some of the rows, U uniform numbers a row, L the likeliest tokens, N blocks
+of S neighbouring tokens (the last may be shorter).
 
 Each row has its own stream of uniform numbers, computed from (seed, response, step): what a row
 draws does not depend on which rows share its batch, nor on how far other rows have got.
@@ -18,16 +18,25 @@ from torch import Tensor
 
 DRAWS = 4
 """Uniform numbers for one token: top-p may need several tries."""
+_LIKELIEST = 128
+"""Tokens looked at first when a nucleus is weighed."""
 _WORD = 2**64 - 1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Draw(NamedTuple):
-    """One sampled token a row."""
+    """One sampled token a row, and its log-probability in three distributions.
+
+    They are one tensor where they are equal for all rows, and cost nothing then.
+    """
 
     ids_B: Tensor
     logprobs_B: Tensor
     """Of the whole distribution at the row's temperature: not renormalised by top-p."""
+    sampling_logprobs_B: Tensor
+    """Of exactly the distribution drawn from: tempered, cut to the nucleus; 0 for greedy rows."""
+    untempered_logprobs_B: Tensor
+    """Of the whole distribution at temperature 1."""
 
 
 class Settings(NamedTuple):
@@ -57,18 +66,24 @@ def create_settings(
 
 
 def uniform_numbers(
-    seeds: Sequence[int], responses: Sequence[int], num_steps: int
+    seeds: Sequence[int],
+    responses: Sequence[int],
+    num_steps: int,
+    *,
+    first_steps: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """Return numbers in [0, 1), `DRAWS` per row and step, shaped (rows, steps, DRAWS).
 
     SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014) with one
-    stream for each (seed, response). 24 bits each, so that none rounds to 1 in float32.
+    stream for each (seed, response), read from the row's first step on (0 by default). 24 bits
+    each, so that none rounds to 1 in float32.
     """
     key_B = np.array([seed & _WORD for seed in seeds], dtype=np.uint64)
     key_B = _mixed(key_B + _GOLDEN)
     key_B = _mixed(key_B ^ (np.array(responses, dtype=np.uint64) + _GOLDEN))
-    counter = np.arange(1, DRAWS * num_steps + 1, dtype=np.uint64) * _GOLDEN
-    words = _mixed(key_B[:, None] + counter)
+    first_B = np.array(first_steps or [0] * len(seeds), dtype=np.uint64) * np.uint64(DRAWS)
+    place = first_B[:, None] + np.arange(1, DRAWS * num_steps + 1, dtype=np.uint64)
+    words = _mixed(key_B[:, None] + (place * _GOLDEN).astype(np.uint64))
     numbers: NDArray[np.float32] = (words >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
     return numbers.reshape(len(seeds), num_steps, DRAWS)
 
@@ -77,20 +92,34 @@ def draw_tokens(logits_BV: Tensor, uniforms_BU: Tensor, settings: Settings) -> D
     """Return one token per row of float32 logits, from `DRAWS` uniform numbers a row.
 
     Top-p keeps the likeliest tokens, those before which others hold at most that share: as Llama
-    2's code does. The log-probability of a greedy row is taken at temperature 1.
+    2's code does. For a greedy row the temperature is taken as 1.
     """
-    if settings.temperature_B1 is not None:
-        logits_BV = logits_BV / settings.temperature_B1
     max_B1 = logits_BV.amax(dim=1, keepdim=True)
-    weights_BV = (logits_BV - max_B1).exp_()
+    below_BV = logits_BV - max_B1
+    tempered_BV = (
+        below_BV if settings.temperature_B1 is None else below_BV / settings.temperature_B1
+    )
+    weights_BV = tempered_BV.exp()
     ids_B1, total_B1 = _inverted(weights_BV, uniforms_BU[:, :1])
+    nucleus_B1 = total_B1
     if settings.top_p_B is not None:
-        ids_B1 = _redrawn(weights_BV, ids_B1, total_B1, uniforms_BU, settings.top_p_B[:, None])
+        top_p_B1 = settings.top_p_B[:, None]
+        ids_B1 = _redrawn(weights_BV, ids_B1, total_B1, uniforms_BU, top_p_B1)
+        nucleus_B1 = _nucleus_weights(weights_BV, total_B1, top_p_B1)
     if settings.is_greedy_B is not None:
         likeliest_B1 = logits_BV.argmax(dim=1, keepdim=True)
         ids_B1 = torch.where(settings.is_greedy_B[:, None], likeliest_B1, ids_B1)
-    logprobs_B1 = logits_BV.gather(1, ids_B1) - max_B1 - total_B1.log()
-    return Draw(ids_B1[:, 0], logprobs_B1[:, 0])
+    tempered_B1 = tempered_BV.gather(1, ids_B1)
+    logprobs_B = (tempered_B1 - total_B1.log())[:, 0]
+    sampling_B, untempered_B = logprobs_B, logprobs_B
+    if settings.top_p_B is not None:
+        sampling_B = (tempered_B1 - nucleus_B1.log()).clamp(max=0.0)[:, 0]
+    if settings.is_greedy_B is not None:
+        sampling_B = sampling_B.masked_fill(settings.is_greedy_B, 0.0)
+    if settings.temperature_B1 is not None:
+        drawn_B1 = below_BV.gather(1, ids_B1)
+        untempered_B = (drawn_B1 - below_BV.exp_().sum(dim=1, keepdim=True).log())[:, 0]
+    return Draw(ids_B1[:, 0], logprobs_B, sampling_B, untempered_B)
 
 
 def _inverted(weights_BV: Tensor, uniform_B1: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,20 +128,27 @@ def _inverted(weights_BV: Tensor, uniform_B1: Tensor) -> tuple[Tensor, Tensor]:
     Two levels, blocks and then tokens of one block: adding up along rows of the whole vocabulary is
     several times slower. A token without weight is never drawn.
     """
-    num_rows, num_tokens = weights_BV.shape
+    num_tokens = weights_BV.shape[1]
     size = _block_size(num_tokens)
-    if num_tokens % size:
-        weights_BV = torch.nn.functional.pad(weights_BV, (0, size - num_tokens % size))
-    weights_BNS = weights_BV.view(num_rows, -1, size)
-    cumulative_BN = weights_BNS.sum(dim=2).cumsum(dim=1)
+    whole = num_tokens // size * size
+    blocks_BN = weights_BV[:, :whole].unflatten(1, (-1, size)).sum(dim=2)
+    if whole < num_tokens:
+        blocks_BN = torch.cat([blocks_BN, weights_BV[:, whole:].sum(dim=1, keepdim=True)], dim=1)
+    cumulative_BN = blocks_BN.cumsum(dim=1)
     total_B1 = cumulative_BN[:, -1:].contiguous()
     target_B1 = _below(uniform_B1 * total_B1, total_B1)
     block_B1 = torch.searchsorted(cumulative_BN, target_B1, right=True)
     before_B1 = cumulative_BN.gather(1, (block_B1 - 1).clamp(min=0)) * (block_B1 > 0)
-    inner_BS = weights_BNS.gather(1, block_B1[:, :, None].expand(-1, 1, size))[:, 0].cumsum(dim=1)
+    # A short last block is taken with tokens before it, which are then left out.
+    first_B1 = (block_B1 * size).clamp(max=num_tokens - size)
+    inner_BS = weights_BV.gather(1, first_B1 + torch.arange(size, device=weights_BV.device))
+    if whole < num_tokens:
+        is_other_BS = torch.arange(size, device=weights_BV.device) < block_B1 * size - first_B1
+        inner_BS = inner_BS.masked_fill(is_other_BS, 0.0)
+    inner_BS = inner_BS.cumsum(dim=1)
     rest_B1 = _below(target_B1 - before_B1, inner_BS[:, -1:])
     inner_B1 = torch.searchsorted(inner_BS, rest_B1, right=True)
-    return block_B1 * size + inner_B1, total_B1
+    return first_B1 + inner_B1, total_B1
 
 
 def _redrawn(
@@ -158,6 +194,28 @@ def _drawn_by_sorting(weights_MV: Tensor, uniform_M1: Tensor, top_M1: Tensor) ->
     target_M1 = _below(uniform_M1 * nucleus_M1, nucleus_M1)
     place_M1 = torch.searchsorted(cumulative_MV, target_M1, right=True)
     return order_MV.gather(1, place_M1)
+
+
+def _nucleus_weights(weights_BV: Tensor, total_B1: Tensor, top_p_B1: Tensor) -> Tensor:
+    """Return the weight of each row's nucleus; of the whole row where nothing is cut.
+
+    The likeliest few tokens hold most nuclei: only rows whose nucleus is wider are sorted.
+    """
+    result_B1_, top_B1 = total_B1.clone(), top_p_B1 * total_B1
+    rows_M = (top_p_B1 < 1.0).nonzero()[:, 0]
+    for num_likeliest in (_LIKELIEST, weights_BV.shape[1]):
+        if len(rows_M) == 0:
+            break
+        weights_MV, top_M1 = weights_BV[rows_M], top_B1[rows_M]
+        if num_likeliest < weights_MV.shape[1]:
+            sorted_ML = weights_MV.topk(num_likeliest, dim=1).values
+        else:
+            sorted_ML = weights_MV.sort(dim=1, descending=True).values
+        cumulative_ML = sorted_ML.cumsum(dim=1)
+        num_kept_M1 = (cumulative_ML - sorted_ML <= top_M1).sum(dim=1, keepdim=True)
+        result_B1_[rows_M] = cumulative_ML.gather(1, num_kept_M1 - 1)
+        rows_M = rows_M[num_kept_M1[:, 0] == sorted_ML.shape[1]]
+    return result_B1_
 
 
 def _below(target: Tensor, total: Tensor) -> Tensor:

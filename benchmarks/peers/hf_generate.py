@@ -1,7 +1,8 @@
-"""Best of K with transformers' own `generate`: K sampled responses a prompt, ragged ends.
+"""Best of K with transformers' own engines: K sampled responses a prompt, ragged ends.
 
-Prints {"tokens_per_cpu_second", "num_tokens", "cpu_seconds", "peak_megabytes", "version"}; tokens
-are those up to and including the first end-of-sequence token.
+`--engine generate` pads all prompts into one batch; `generate_batch` is continuous batching, given
+each prompt K times. Prints {"tokens_per_cpu_second", "num_tokens", "cpu_seconds", "peak_megabytes",
+"version"}; tokens are those up to and including the first end-of-sequence token.
 """
 
 import argparse
@@ -9,10 +10,11 @@ import json
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig, GenerationMixin
 
 
 def main() -> None:
@@ -20,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompts", type=Path, required=True)
+    parser.add_argument("--engine", choices=("generate", "generate_batch"), default="generate")
     parser.add_argument("--num-responses", type=int, default=8)
     parser.add_argument("--max-new-tokens", type=int, default=128)
     parser.add_argument("--eos-id", type=int, required=True)
@@ -28,28 +31,23 @@ def main() -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
     prompts = json.loads(arguments.prompts.read_text())
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[arguments.eos_id] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     options = {
-        "attention_mask": mask,
         "do_sample": True,
         "temperature": 1.0,
         "top_k": 0,
         "top_p": 1.0,
-        "num_return_sequences": arguments.num_responses,
         "max_new_tokens": arguments.max_new_tokens,
         "eos_token_id": arguments.eos_id,
         "pad_token_id": arguments.eos_id,
     }
+    sample = _generate if arguments.engine == "generate" else _generate_batch
     with torch.inference_mode():
-        model.generate(ids[:1], **{**options, "attention_mask": mask[:1], "max_new_tokens": 4})
+        sample(model, prompts[:1], 1, {**options, "max_new_tokens": 4})
         start = time.process_time()
-        rows = model.generate(ids, **options)[:, width:]
+        responses = sample(model, prompts, arguments.num_responses, options)
         cpu_seconds = time.process_time() - start
-    is_end = rows == arguments.eos_id
-    lengths = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, rows.shape[1])
-    num_tokens = int(lengths.sum())
+    eos_id = arguments.eos_id
+    num_tokens = sum(ids.index(eos_id) + 1 if eos_id in ids else len(ids) for ids in responses)
     figures = {
         "tokens_per_cpu_second": num_tokens / cpu_seconds,
         "num_tokens": num_tokens,
@@ -58,6 +56,30 @@ def main() -> None:
         "version": transformers.__version__,
     }
     print(json.dumps(figures))
+
+
+def _generate(
+    model: GenerationMixin, prompts: list[list[int]], num_responses: int, options: dict[str, Any]
+) -> list[list[int]]:
+    """Return responses of one padded batch."""
+    width, pad = max(len(prompt) for prompt in prompts), options["pad_token_id"]
+    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    rows = model.generate(ids, attention_mask=mask, num_return_sequences=num_responses, **options)
+    responses: list[list[int]] = rows[:, width:].tolist()
+    return responses
+
+
+def _generate_batch(
+    model: GenerationMixin, prompts: list[list[int]], num_responses: int, options: dict[str, Any]
+) -> list[list[int]]:
+    """Return responses of continuous batching."""
+    outputs = model.generate_batch(
+        inputs=[prompt for prompt in prompts for _ in range(num_responses)],
+        generation_config=GenerationConfig(**options),
+        progress_bar=False,
+    )
+    return [output.generated_tokens for output in outputs.values()]
 
 
 if __name__ == "__main__":

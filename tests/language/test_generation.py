@@ -1,63 +1,17 @@
 """Sampling from a policy: equal to the model itself, row by row, whatever the batch."""
 
-import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from language import caches, generation
-from language.generation import GeneratedResponse, GenerationRequest, generate
-from language.logprobs import response_logprobs
+from language.generation import GenerationRequest, generate
 from language.models import create_policy
-from language.rows import TokenRow, pad_rows
 from records.configs import ModelShape
+from tests.language.asking import ENDS, EOS, largest_error, ragged_requests, request
 from tests.models import tiny_policy, tiny_tokenizer
-
-EOS = 2
-ENDS = [EOS, *range(10, 34)]
-"""Many end tokens: a random model seldom says one of few."""
-
-
-def request(*prompt: int, **changes: float) -> GenerationRequest:
-    """Return a request with defaults of a test."""
-    default = GenerationRequest(prompt, 1.0, 1.0, 16, seed=1)
-    return default._replace(**changes)  # type: ignore[arg-type] - numbers of either kind
-
-
-def ragged_requests(num: int = 12) -> list[GenerationRequest]:
-    """Return requests of differing lengths, settings and numbers of responses."""
-    rng = random.Random(3)
-    return [
-        request(
-            *(1, *(rng.randrange(4, 384) for _ in range(rng.randrange(1, 30)))),
-            temperature=(1.0, 0.7, 0.0, 1.3)[index % 4],
-            top_p=(1.0, 0.9, 0.4)[index % 3],
-            max_new_tokens=(20, 33, 7)[index % 3],
-            seed=index,
-            num_responses=(1, 4, 8)[index % 3],
-        )
-        for index in range(num)
-    ]
-
-
-def largest_error(
-    model: LlamaForCausalLM,
-    requests: list[GenerationRequest],
-    responses: list[list[GeneratedResponse]],
-) -> float:
-    """Return the largest difference between sampled log-probabilities and a full forward pass."""
-    errors = []
-    for asked, given in zip(requests, responses, strict=True):
-        rows = [TokenRow(asked.prompt_ids, response.ids) for response in given]
-        batch = pad_rows(rows, pad_id=EOS)
-        with torch.no_grad():
-            logprobs_BT = response_logprobs(model, batch, temperature=asked.temperature or 1.0)
-        for index, response in enumerate(given):
-            expected = logprobs_BT[index][batch.response_mask_BT[index]]
-            errors.append((expected - torch.tensor(response.logprobs)).abs().max().item())
-    return max(errors)
 
 
 def grouped_policy() -> LlamaForCausalLM:
@@ -84,17 +38,59 @@ def grouped_policy() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-@pytest.mark.parametrize("shared_rows", [0.0, 2.0, 1e9], ids=["shared", "default", "row"])
+@pytest.mark.parametrize("rows_per_batch", [5, 256])
 @pytest.mark.parametrize("make", [tiny_policy, grouped_policy])
 def test_logprobs_equal_a_full_forward_pass(
-    make: type[LlamaForCausalLM], shared_rows: float, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], LlamaForCausalLM], rows_per_batch: int
 ) -> None:
-    monkeypatch.setattr(caches, "_SHARED_ROWS", shared_rows)
     model, requests = make(), ragged_requests()
+
+    responses = generate(model, requests, eos_ids=ENDS, rows_per_batch=rows_per_batch)
+
+    assert largest_error(model, requests, responses) < 1e-5
+
+
+def test_one_row_a_prompt_needs_no_grid_and_agrees_too() -> None:
+    model = tiny_policy()
+    requests = [asked._replace(num_responses=1) for asked in ragged_requests()]
 
     responses = generate(model, requests, eos_ids=ENDS)
 
     assert largest_error(model, requests, responses) < 1e-5
+
+
+def test_each_response_has_its_logprobs_as_sampled_and_at_temperature_1() -> None:
+    model, requests = tiny_policy(), ragged_requests()
+
+    responses = generate(model, requests, eos_ids=ENDS)
+
+    for asked, given in zip(requests, responses, strict=True):
+        for response in given:
+            ids = torch.tensor([[*asked.prompt_ids, *response.ids]])
+            with torch.no_grad():
+                logits_RV = model(ids).logits[0, len(asked.prompt_ids) - 1 : -1]
+            ids_R1 = torch.tensor(response.ids)[:, None]
+            untempered = logits_RV.log_softmax(1).gather(1, ids_R1)[:, 0]
+            torch.testing.assert_close(
+                torch.tensor(response.untempered_logprobs), untempered, rtol=0, atol=1e-5
+            )
+            sampled = sampling_logprobs(logits_RV, asked).gather(1, ids_R1)[:, 0]
+            torch.testing.assert_close(
+                torch.tensor(response.sampling_logprobs), sampled, rtol=0, atol=1e-5
+            )
+
+
+def sampling_logprobs(logits_RV: torch.Tensor, asked: GenerationRequest) -> torch.Tensor:
+    """Return the distribution a request draws from, by sorting: another way than the engine's."""
+    if asked.temperature == 0.0:
+        likeliest_R = logits_RV.argmax(1)
+        return torch.nn.functional.one_hot(likeliest_R, logits_RV.shape[1]).float().log()
+    probabilities_RV = (logits_RV.double() / asked.temperature).softmax(1)
+    sorted_RV, order_RV = probabilities_RV.sort(dim=1, descending=True, stable=True)
+    before_RV = sorted_RV.cumsum(1) - sorted_RV
+    kept_RV = torch.where(before_RV <= asked.top_p, sorted_RV, 0.0)
+    nucleus_RV = torch.zeros_like(sorted_RV).scatter(1, order_RV, kept_RV)
+    return (nucleus_RV / nucleus_RV.sum(1, keepdim=True)).log().float()
 
 
 def test_responses_end_at_the_first_end_token_or_at_the_limit() -> None:
@@ -133,17 +129,6 @@ def test_an_end_token_on_the_last_step_finishes_the_response() -> None:
 
     assert response.ids == expected
     assert response.is_finished
-
-
-@pytest.mark.parametrize("rows_per_batch", [1, 3, 16])
-def test_a_response_does_not_depend_on_its_batch(rows_per_batch: int) -> None:
-    model, requests = tiny_policy(), ragged_requests()
-
-    together = generate(model, requests, eos_ids=ENDS)
-    apart = generate(model, requests[::-1], eos_ids=ENDS, rows_per_batch=rows_per_batch)[::-1]
-
-    for first, second in zip(together, apart, strict=True):
-        assert [response.ids for response in first] == [response.ids for response in second]
 
 
 def test_more_responses_begin_with_the_same_ones() -> None:
@@ -272,19 +257,6 @@ def test_large_models_keep_their_projections_apart(monkeypatch: pytest.MonkeyPat
     assert largest_error(model, requests, generate(model, requests, eos_ids=ENDS)) < 1e-5
 
 
-def test_looking_seldom_for_finished_rows_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model, requests = tiny_policy(), ragged_requests()
-    often = generate(model, requests, eos_ids=ENDS)
-
-    monkeypatch.setattr(generation, "_steps_per_look", lambda _device: 8)
-
-    assert [[r.ids for r in given] for given in generate(model, requests, eos_ids=ENDS)] == [
-        [r.ids for r in given] for given in often
-    ]
-
-
 def test_progress_reaches_the_number_of_responses() -> None:
     seen: list[tuple[int, int]] = []
 
@@ -296,7 +268,7 @@ def test_progress_reaches_the_number_of_responses() -> None:
         on_progress=lambda done, total: seen.append((done, total)),
     )
 
-    assert seen == [(2, 6), (4, 6), (6, 6)]
+    assert seen == [(num, 6) for num in range(1, 7)]
 
 
 def test_no_requests_give_no_responses() -> None:

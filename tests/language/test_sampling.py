@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from language import sampling
 from language.sampling import DRAWS, create_settings, draw_tokens, uniform_numbers
 
 NUM = 40_000
@@ -54,7 +55,11 @@ def test_uniform_numbers_are_those_of_seed_and_response_alone() -> None:
     whole = uniform_numbers([5, 5, 6], [0, 1, 0], 30)
     part = uniform_numbers([5], [1], 10)
 
+    later = uniform_numbers([5, 6], [1, 0], 10, first_steps=[7, 20])
+
     assert (whole[1, :10] == part[0]).all()
+    assert (later[0] == whole[1, 7:17]).all()
+    assert (later[1] == whole[2, 20:]).all()
     assert len({row.tobytes() for row in whole}) == 3
 
 
@@ -117,6 +122,34 @@ def test_logprobs_are_not_renormalised_by_top_p() -> None:
 
     assert draw.ids_B.tolist() == [0]
     torch.testing.assert_close(draw.logprobs_B, (logits / 0.7).log_softmax(1)[:, 0])
+
+
+@pytest.mark.parametrize("likeliest", [2, 16, 50])
+@pytest.mark.parametrize("top_p", [0.05, 0.3, 0.9, 0.999, 1.0])
+def test_sampling_logprobs_are_those_of_the_nucleus(
+    top_p: float, likeliest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "_LIKELIEST", likeliest)
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(2)) * 1.5
+    uniforms = torch.from_numpy(uniform_numbers([3] * 64, range(64), 1))[:, 0]
+
+    draw = draw_tokens(logits.expand(64, -1), uniforms, create_settings([1.3] * 64, [top_p] * 64))
+
+    expected = nucleus((logits / 1.3).softmax(0), top_p).log()[draw.ids_B]
+    torch.testing.assert_close(draw.sampling_logprobs_B, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(draw.untempered_logprobs_B, logits.log_softmax(0)[draw.ids_B])
+
+
+def test_a_greedy_draw_is_certain_and_other_rows_keep_their_probabilities() -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    uniforms = torch.full((2, DRAWS), 0.99)
+
+    draw = draw_tokens(logits, uniforms, create_settings([0.0, 2.0], [1.0, 1.0]))
+
+    assert draw.sampling_logprobs_B[0] == 0.0
+    torch.testing.assert_close(draw.untempered_logprobs_B[0], logits[0].log_softmax(0)[1])
+    tempered = (logits[1] / 2.0).log_softmax(0)[draw.ids_B[1]]
+    torch.testing.assert_close(draw.sampling_logprobs_B[1], tempered)
 
 
 def test_rows_keep_their_own_settings() -> None:
