@@ -61,9 +61,10 @@ def select_preferences(folders: Mapping[str, Path], config: RewardModelConfig) -
 
     Training takes whole what `config.whole` says, and adds as many rows, drawn uniformly from all
     others, as make `config.other_axis_share` of the result (fewer where there are not enough); a
-    general model takes everything. The test set is the test side of the first, newest, snapshot,
-    of the model's axis. A preference that lies in several snapshots is taken once, and none is
-    trained on whose dialogue is on the test side of any of them. Depends on `config.seed` alone.
+    general model takes everything. Of what was taken, `config.data_share` is kept. The test set is
+    the test side of the first, newest, snapshot, of the model's axis. A preference that lies in
+    several snapshots is taken once, and none is trained on whose dialogue is on the test side of
+    any of them. Depends on `config.seed` alone.
     """
     candidates, skipped = _train_candidates(folders)
     whole = [c for c in candidates if _is_whole(c.preference, config)]
@@ -73,11 +74,13 @@ def select_preferences(folders: Mapping[str, Path], config: RewardModelConfig) -
     drawn = random.Random(f"{config.seed}:other axis").sample(others, wanted)
     newest = folders["snapshot"]
     test = [p for p in read_snapshot(newest, split="test") if is_in_scope(p, config)]
-    taken = [*whole, *drawn]
+    every = [*whole, *drawn]
+    places = _places_kept(len(every), config)
+    taken = [every[place] for place in places]
     return Selection(
         train=[c.preference for c in taken],
         roles=[c.role for c in taken],
-        num_whole=len(whole),
+        num_whole=sum(place < len(whole) for place in places),
         test=test,
         skipped=skipped,
         parts=_parts(candidates, taken, config),
@@ -132,6 +135,13 @@ def _train_candidates(folders: Mapping[str, Path]) -> tuple[list[_Candidate], Co
                 candidates.append(_Candidate(role, preference))
             seen.add(preference.preference_id)
     return candidates, skipped
+
+
+def _places_kept(num_rows: int, config: RewardModelConfig) -> list[int]:
+    """Return, in order, the places of the rows that are learned from; at least one."""
+    places = list(range(num_rows))
+    random.Random(f"{config.seed}:data share").shuffle(places)
+    return sorted(places[: max(1, round(config.data_share * num_rows))])
 
 
 def _is_whole(preference: Preference, config: RewardModelConfig) -> bool:

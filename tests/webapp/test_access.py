@@ -60,7 +60,8 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("qualification", "act-on-qualification", "new-part", "part"), LEADS),
     **dict.fromkeys(("delete-part", "real-pair", "new-question", "question"), LEADS),
     "delete-question": LEADS,
-    **dict.fromkeys(("policies", "policy", "promote", "reward-model", "reward-report"), LEADS),
+    **dict.fromkeys(("policies", "policy", "promote"), LEADS),
+    **dict.fromkeys(("reward-model", "reward-report", "reward-scaling"), LEADS),
     **dict.fromkeys(("people", "reset-password", "set-active"), LEADS),
 }
 NAMED = [pattern for pattern in urlpatterns if isinstance(pattern, URLPattern)]
