@@ -27,6 +27,18 @@ SHAPES = {
 """Shape and vocabulary by name."""
 
 
+def chosen_sizes() -> list[str]:
+    """Return the sizes to measure: all, or the one that `CONCORD_BENCH_SIZE` names.
+
+    Raises:
+        ValueError: There is no such size.
+    """
+    only = os.environ.get("CONCORD_BENCH_SIZE")
+    if only and only not in SHAPES:
+        raise ValueError(f"CONCORD_BENCH_SIZE: {only!r} is not one of {', '.join(SHAPES)}")
+    return [only] if only else list(SHAPES)
+
+
 class Texts(NamedTuple):
     """Pairs and where they come from."""
 

@@ -14,6 +14,7 @@ from language.chat import decode_response
 from language.distributed import gather_objects, shard
 from language.generation import GeneratedResponse
 from language.models import load_policy
+from language.monitors import Monitor, load_monitor
 from language.rows import TokenRow
 from language.runs import RunContext, RunStopped
 from language.scores import ScoreFn, gated_score
@@ -54,6 +55,13 @@ def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> 
         rows_per_batch=config.rows_per_batch,
     )
     check_tokenizers(tokenizer, score_fn, inputs)
+    monitor = load_monitor(
+        inputs,
+        tokenizer,
+        device=context.device,
+        dtype=context.dtype,
+        rows_per_batch=config.rows_per_batch,
+    )
     policy = load_policy(inputs["policy"], dtype=context.dtype, device=context.device)
     max_tokens = policy.config.max_position_embeddings - config.sampling.max_new_tokens
     prompts, skipped = encode_prompts(
@@ -101,8 +109,8 @@ def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> 
 
     baseline = load_policy(inputs["baseline"], dtype=context.dtype, device=context.device)
     baseline_responses = responses_of("baseline", baseline, len(own))
-    answers = judged_answers(config, score_fn, tokenizer, own, responses)
-    baseline_answers = judged_answers(config, score_fn, tokenizer, own, baseline_responses)
+    answers = judged_answers(config, score_fn, monitor, tokenizer, own, responses)
+    baseline_answers = judged_answers(config, score_fn, monitor, tokenizer, own, baseline_responses)
     verdicts = gather_in_order(
         [
             Verdict(item.prompt, mine, other, advantage_of(config, item, mine, other), kl)
@@ -150,12 +158,15 @@ def rows_of(
 def judged_answers(
     config: EvaluationConfig,
     score_fn: ScoreFn,
+    monitor: Monitor | None,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[EncodedPrompt],
     responses: Sequence[GeneratedResponse],
 ) -> list[Answer]:
     """Return the responses as text with their scores and, where the sandbox judges, violations."""
-    scores = score_fn(rows_of(prompts, responses))
+    rows = rows_of(prompts, responses)
+    scores = score_fn(rows)
+    general: list[float | None] = [None] * len(rows) if monitor is None else monitor(rows).tolist()
     helpfulness_B, safety_B = scores[Axis.HELPFULNESS], scores[Axis.SAFETY]
     is_safety_B = torch.tensor([item.prompt.is_safety for item in prompts])
     gated_B = gated_score(helpfulness_B, safety_B, is_safety_B, config.safety_threshold)
@@ -170,6 +181,7 @@ def judged_answers(
             safety=safety_B[i].item(),
             reward=gated_B[i].item(),
             is_violation=is_true_violation(prompts[i].prompt, texts[i]) if is_sandbox else None,
+            general=general[i],
         )
         for i, response in enumerate(responses)
     ]

@@ -23,6 +23,8 @@ class Answer(NamedTuple):
     """The gated score, logit(R_c)."""
     is_violation: bool | None
     """None where the judge cannot tell."""
+    general: float | None = None
+    """The general reward model's raw score, where there is one."""
 
 
 class Verdict(NamedTuple):
@@ -40,9 +42,10 @@ class Verdict(NamedTuple):
 def summarise(verdicts: Sequence[Verdict], *, num_examples: int) -> dict[str, Any]:
     """Return the summary of an evaluation, ready for JSON.
 
-    `win_rate` is (wins + ties / 2) / prompts, with Wilson's 95% interval. `reward`, `helpfulness`
-    and `safety` are means of σ(score), so in [0, 1]; `kl` is the mean in nats per response;
-    violation rates are over the prompts tagged as safety prompts, None where the judge cannot tell.
+    `win_rate` is (wins + ties / 2) / prompts, with Wilson's 95% interval. `reward`, `helpfulness`,
+    `safety` and `general` (None without a monitor) are means of σ(score), so in [0, 1]; `kl` is the
+    mean in nats per response; violation rates are over the prompts tagged as safety prompts, None
+    where the judge cannot tell.
     What is said of the policy is said of the baseline under the same key with `baseline_` before.
     """
     wins = win_rate([verdict.advantage for verdict in verdicts])
@@ -87,10 +90,12 @@ def spread(num_items: int, num_chosen: int) -> list[int]:
 def _describe(answers: Sequence[Answer], tagged: Sequence[Answer]) -> dict[str, float | None]:
     violations = [answer.is_violation for answer in tagged if answer.is_violation is not None]
     rate = wilson_proportion(sum(violations), len(violations))
+    general = [answer.general for answer in answers if answer.general is not None]
     return {
         "reward": fmean(sigmoid(answer.reward) for answer in answers),
         "helpfulness": fmean(sigmoid(answer.helpfulness) for answer in answers),
         "safety": fmean(sigmoid(answer.safety) for answer in answers),
+        "general": fmean(map(sigmoid, general)) if general else None,
         "violation_rate": rate.value,
         "violation_rate_low": rate.low if violations else None,
         "violation_rate_high": rate.high if violations else None,

@@ -10,6 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.utils.logging import disable_progress_bar
 
 from language.devices import resolve_device, resolve_dtype
+from language.norms import use_few_pass_norms_
 from language.precision import cast_parameters_
 from language.tokenizers import bos_id_of, eos_id_of
 from records.configs import ModelShape
@@ -56,6 +57,7 @@ def create_policy(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
+    use_few_pass_norms_(model)
     model.eval()
     return model
 
@@ -93,6 +95,7 @@ def load_llama(
         config = LlamaConfig.from_pretrained(str(path_or_name), attn_implementation="sdpa")
         with torch.device("meta"):
             empty = kind(config)
+        use_few_pass_norms_(empty)
         empty.train(mode=False)
         cast_parameters_(empty, dtype)
         return empty
@@ -108,6 +111,7 @@ def load_llama(
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ValueError(f"{path_or_name} has no weights for {', '.join(missing)}")
     disable_dropout_(model)
+    use_few_pass_norms_(model)
     nn.Module.to(model, device=device)
     model.train(mode=False)
     return model

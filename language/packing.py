@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 from transformers import LlamaModel
 
-from language.packed_attention import ATTENTION, Crossing, Layout, Run, with_block_mask
+from language.packed_attention import (
+    ATTENTION,
+    Crossing,
+    Layout,
+    PackedLlamaAttention,
+    Run,
+    with_block_mask,
+)
 from language.rows import TokenRow
 
 _SHARED_TOKENS = 12
@@ -129,8 +136,7 @@ def packed_hidden(model: LlamaModel, packed: PackedRows) -> Tensor:
 
     `model` is told once to use our attention; without a layout that is SDPA, as before.
     """
-    if model.config._attn_implementation != ATTENTION:
-        model.set_attn_implementation(ATTENTION)
+    _prepare_(model)
     hidden_1TD: Tensor = model(
         input_ids=packed.ids_T[None],
         position_ids=packed.positions_T[None],
@@ -140,6 +146,16 @@ def packed_hidden(model: LlamaModel, packed: PackedRows) -> Tensor:
         layout=packed.layout,
     ).last_hidden_state
     return hidden_1TD[0]
+
+
+def _prepare_(model: LlamaModel) -> None:
+    """Let `model` attend by a layout where it is given one; without one it computes as before."""
+    if model.config._attn_implementation == ATTENTION:
+        return
+    model.set_attn_implementation(ATTENTION)
+    for layer in model.layers:
+        # The class changes, so that parameters, and what wraps or shards them, stay where they are.
+        layer.self_attn.__class__ = PackedLlamaAttention
 
 
 def packed_length(rows: Sequence[TokenRow]) -> int:

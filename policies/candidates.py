@@ -11,6 +11,7 @@ from typing import NamedTuple
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from language.generation import GenerationRequest, generate
+from language.monitors import Monitor
 from language.rows import TokenRow
 from language.scores import ScoreFn
 from language.tokenizers import eos_id_of
@@ -29,6 +30,8 @@ class Candidate(NamedTuple):
     safety: float
     score: float
     """The gated score."""
+    general: float | None = None
+    """The score of the general reward model, where there is one; nothing is chosen by it."""
 
 
 class Chunk(NamedTuple):
@@ -107,15 +110,16 @@ def score_candidates(
     responses: Sequence[Sequence[tuple[tuple[int, ...], bool]]],
     *,
     threshold: float,
+    monitor: Monitor | None = None,
 ) -> list[list[Candidate]]:
     """Return `responses` with their scores."""
     pairs = [(p, r) for p, answers in zip(prompts, responses, strict=True) for r in answers]
-    scores = score_rows(
-        score_fn,
-        [TokenRow(prompt.ids, ids) for prompt, (ids, _) in pairs],
-        [prompt.prompt.is_safety for prompt, _ in pairs],
-        threshold=threshold,
-    )
-    values = zip(*(scores_B.tolist() for scores_B in scores), strict=True)
+    rows = [TokenRow(prompt.ids, ids) for prompt, (ids, _) in pairs]
+    is_safety = [prompt.prompt.is_safety for prompt, _ in pairs]
+    scores = score_rows(score_fn, rows, is_safety, threshold=threshold)
+    columns: list[list[float]] = [scores_B.tolist() for scores_B in scores]
+    if monitor is not None:
+        columns.append(monitor(rows).tolist())
+    values = zip(*columns, strict=True)
     scored = iter([Candidate(*r, *v) for (_, r), v in zip(pairs, values, strict=True)])
     return [[next(scored) for _ in answers] for answers in responses]

@@ -1,23 +1,18 @@
-"""The models of PPO, loaded and checked against each other, and the optimizers of two of them.
-
-Shapes: B rows.
-"""
+"""The models of PPO, loaded and checked against each other, and the optimizers of two of them."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from language.models import load_policy
+from language.monitors import Monitor, load_monitor
 from language.optimizers import create_optimizer, create_schedule
-from language.rows import TokenRow, batches_by_length
 from language.runs import RunContext
-from language.scalars import load_scalar_model, row_scalars
+from language.scalars import load_scalar_model
 from language.scores import ScoreFn
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.networks import Networks, adapter_networks, separate_networks, shared_networks
@@ -26,9 +21,6 @@ from policies.updates import Learner, Learners
 from records.configs import OptimizerConfig, PPOConfig, Schedule
 from records.ppo_choices import ValueNetwork
 from records.rundirs import RunSpec
-
-Monitor = Callable[[Sequence[TokenRow]], Tensor]
-"""Returns scores_B of rows under the general reward model, float32, on the CPU."""
 
 
 class Models(NamedTuple):
@@ -49,15 +41,20 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models
     """
     paths = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = load_tokenizer(paths["policy"])
-    for role in ("reference", "helpfulness", "general"):
-        if role in paths:
-            digest = tokenizer_digest(load_tokenizer(paths[role]))
-            refuse_other_tokenizer(role, digest, tokenizer)
+    for role in ("reference", "helpfulness"):
+        digest = tokenizer_digest(load_tokenizer(paths[role]))
+        refuse_other_tokenizer(role, digest, tokenizer)
     return Models(
         tokenizer=tokenizer,
         networks=_load_networks(spec, config, context),
         score_fn=load_score_fn(spec, config, tokenizer, context),
-        monitor=_load_monitor(paths, config, context),
+        monitor=load_monitor(
+            paths,
+            tokenizer,
+            device=context.device,
+            dtype=context.dtype,
+            rows_per_batch=config.rows_per_batch,
+        ),
     )
 
 
@@ -125,29 +122,3 @@ def _load_networks(spec: RunSpec, config: PPOConfig, context: RunContext) -> Net
     return separate_networks(
         policy, value_model, reference, dtype=dtype, checkpoint_activations=checkpoint_activations
     )
-
-
-def _load_monitor(
-    paths: Mapping[str, Path], config: PPOConfig, context: RunContext
-) -> Monitor | None:
-    if "general" not in paths:
-        return None
-    model = load_scalar_model(paths["general"], dtype=context.dtype, device=context.device)
-    return _RowScorer(model, config.rows_per_batch)
-
-
-class _RowScorer:
-    """Scores rows under one reward model."""
-
-    def __init__(self, model: LlamaForSequenceClassification, rows_per_batch: int) -> None:
-        self._model = model
-        self._rows_per_batch = rows_per_batch
-
-    @torch.inference_mode()
-    def __call__(self, rows: Sequence[TokenRow]) -> Tensor:
-        """Return scores_B in the order of `rows`."""
-        scores_B = torch.empty(len(rows))
-        lengths = [row.num_tokens for row in rows]
-        for indices in batches_by_length(lengths, rows_per_batch=self._rows_per_batch):
-            scores_B[indices] = row_scalars(self._model, [rows[i] for i in indices]).cpu()
-        return scores_B

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from transformers import PreTrainedTokenizerBase
 
 from language.distributed import barrier, gather_objects
 from language.models import load_policy
+from language.monitors import load_monitor
 from language.runs import RunContext, RunStopped
 from language.scores import ScoreFn
 from language.sharding import save_output
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.candidates import (
+    Candidate,
     Chunk,
     ChunkFolder,
     prompts_per_chunk,
@@ -70,6 +73,13 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
         raise ValueError(f"prompts: none is left; skipped {dict(encoded.skipped)}")
     pool = list(read_pool(paths["pool"])) if "pool" in paths else []
     score_fn = load_score_fn(spec, config, tokenizer, context)
+    monitor = load_monitor(
+        paths,
+        tokenizer,
+        device=context.device,
+        dtype=context.dtype,
+        rows_per_batch=config.rows_per_batch,
+    )
 
     # Sample and score, a chunk at a time; in each round every process does one chunk.
     folder = ChunkFolder(run_directory.checkpoints / "candidates")
@@ -91,7 +101,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
             responses = sample_candidates(policy, tokenizer, prompts, first=first, config=config)
             sampled = time.perf_counter()
             candidates = score_candidates(
-                score_fn, prompts, responses, threshold=config.safety_threshold
+                score_fn, prompts, responses, threshold=config.safety_threshold, monitor=monitor
             )
             chunk = Chunk(first, candidates)
             row = {
@@ -117,7 +127,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
     rows = read_selected_rows(selected_path)
 
     # Fine-tune.
-    del policy, score_fn
+    del policy, score_fn, monitor
     start = load_policy(paths["start"], device=context.loading_device)
     trained = finetune(
         start,
@@ -191,10 +201,19 @@ def _chunk_metrics(chunk: Chunk) -> dict[str, float]:
         "best_score": sum(bests) / len(bests),
         "helpfulness": sum(c.helpfulness for c in candidates) / count,
         "safety": sum(c.safety for c in candidates) / count,
+        **_monitored(chunk.candidates),
         "mean_tokens": sum(len(c.ids) for c in candidates) / count,
         "finished_share": sum(c.is_finished for c in candidates) / count,
         "num_responses": count,
     }
+
+
+def _monitored(groups: Sequence[Sequence[Candidate]]) -> dict[str, float]:
+    """Return the general model's mean over all responses, and over each prompt's best by score."""
+    every = [c.general for group in groups for c in group if c.general is not None]
+    bests = [max(group, key=lambda candidate: candidate.score).general for group in groups]
+    best = [general for general in bests if general is not None]
+    return {"general": fmean(every), "best_general": fmean(best)} if every else {}
 
 
 def _candidate_summary(chunks: Sequence[Chunk]) -> dict[str, Any]:
@@ -206,6 +225,7 @@ def _candidate_summary(chunks: Sequence[Chunk]) -> dict[str, Any]:
         "mean_score": float(scores_PK.mean()),
         "median_score": curve[-1].median,
         "mean_best_score": curve[-1].max,
+        **{f"mean_{name}": value for name, value in _monitored(groups).items()},
         "curve": [point._asdict() for point in curve],
         "num_samples": len(finished),
         "finished_share": sum(finished) / len(finished),

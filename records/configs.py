@@ -228,6 +228,9 @@ class RewardModelConfig(RunConfig):
     """Share of training pairs drawn, uniformly and by the seed, from all preferences that are not
     taken whole: the other axis and, where `whole` is collected, imported ones of either axis. 0.5
     adds an equal amount, 0.1 mixes 90/10; where there are too few, all of them are taken."""
+    data_share: float = bounded(1.0, above=0.0, high=1.0)
+    """Share of the training pairs that is learned from, drawn by the seed; smaller shares lie
+    within larger ones. Below 1 the run is a point of a scaling curve and makes no version."""
     margin_table: MarginTable = MarginTable.SMALL
     """Margin subtracted in the ranking loss, by rating; which one the paper's final models used is
     not stated."""
@@ -302,7 +305,8 @@ class RejectionSamplingConfig(RunConfig):
     """Sample K responses a prompt, keep the best, fine-tune on it (section 3.2.3).
 
     Inputs: `policy` (sampled from), `start` (fine-tuned; the base model by the paper's reading),
-    `prompts` (JSON Lines), `helpfulness`, `safety` (reward models), optional `pool` (the samples
+    `prompts` (JSON Lines), `helpfulness`, `safety` (reward models), optional `general` (a reward
+    model that scores the responses too, and by which none is chosen), optional `pool` (the samples
     kept by earlier iterations). Outputs: `policy`, `pool`.
     """
 
@@ -417,7 +421,7 @@ class EvaluationConfig(RunConfig):
     """Compare a policy with a baseline on held-out prompts.
 
     Inputs: `policy`, `baseline`, `reference` (for the KL), `prompts` (JSON Lines), `helpfulness`,
-    `safety` (reward models). Outputs: none but the result.
+    `safety` (reward models), optional `general` (the monitor). Outputs: none but the result.
     """
 
     sampling: SamplingConfig = field(

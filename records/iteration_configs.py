@@ -43,12 +43,21 @@ class Promotion(StrEnum):
     WINNER = "winner"
 
 
+class Monitor(StrEnum):
+    """The general reward model that watches over an iteration's policies (section 3.4.1)."""
+
+    OFF = "off"
+    NEWEST = "newest"
+    TRAINED = "trained"
+
+
 @dataclass(frozen=True, kw_only=True)
 class IterationConfig(Config):
     """One turn of the loop, from snapshot over reward models and policies to promotion.
 
     Raises:
-        RecordError: A reward model's config is for the other axis, or for the general model.
+        RecordError: A reward model's config is for another axis, or is general where it must not
+            be, or is not where it must, or learns from a share of its pairs.
     """
 
     rounds: tuple[int, ...] = ()
@@ -89,6 +98,15 @@ class IterationConfig(Config):
         default_factory=lambda: RewardModelConfig(axis=Axis.SAFETY, safety_loss_weight=1.0)
     )
     """The safety reward model."""
+    monitor: Monitor = Monitor.OFF
+    """The general reward model that scores responses and is never optimised against: off for none,
+    newest for the newest there is, such as one trained on open sets by hand, trained to train one
+    on this iteration's snapshots. Where the reward rises and its score falls, the reward is gamed.
+    """
+    general_model: RewardModelConfig = field(
+        default_factory=lambda: RewardModelConfig(is_general=True)
+    )
+    """The general reward model, where the monitor is trained; no gate is before it."""
     rejection_sampling: RejectionSamplingConfig = field(default_factory=RejectionSamplingConfig)
     """Rejection sampling."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
@@ -98,8 +116,14 @@ class IterationConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for axis, config in ((Axis.HELPFULNESS, self.helpfulness), (Axis.SAFETY, self.safety)):
+        axes = {Axis.HELPFULNESS: self.helpfulness, Axis.SAFETY: self.safety}
+        for axis, config in axes.items():
             if config.axis is not axis:
                 raise RecordError(f"{axis}.axis", f"{config.axis} is not {axis}")
             if config.is_general:
                 raise RecordError(f"{axis}.is_general", f"the {axis} model belongs to its axis")
+        if not self.general_model.is_general:
+            raise RecordError("general_model.is_general", "false makes it a model of one axis")
+        for name, config in (*axes.items(), ("general_model", self.general_model)):
+            if config.data_share < 1.0:
+                raise RecordError(f"{name}.data_share", "an iteration learns from all of its pairs")

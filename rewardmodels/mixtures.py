@@ -61,10 +61,11 @@ def select_preferences(folders: Mapping[str, Path], config: RewardModelConfig) -
 
     Training takes whole what `config.whole` says, and adds as many rows, drawn uniformly from all
     others, as make `config.other_axis_share` of the result (fewer where there are not enough); a
-    general model takes everything. A preference that lies in several snapshots is taken once, and
-    none is trained on whose dialogue is on the test side of any of them. The test set is the test
-    side of the first, newest, snapshot, of the model's axis, and of the others what training would
-    take whole: all held-out rounds together. Depends on `config.seed` alone.
+    general model takes everything. Of what was taken, `config.data_share` is kept. A preference
+    that lies in several snapshots is taken once, and none is trained on whose dialogue is on the
+    test side of any of them. The test set is the test side of the first, newest, snapshot, of the
+    model's axis, and of the others what training would take whole: all held-out rounds together.
+    Depends on `config.seed` alone.
     """
     candidates, skipped = _train_candidates(folders)
     whole = [c for c in candidates if _is_whole(c.preference, config)]
@@ -72,11 +73,13 @@ def select_preferences(folders: Mapping[str, Path], config: RewardModelConfig) -
     share = config.other_axis_share
     wanted = min(len(others), round(len(whole) * share / (1 - share)))
     drawn = random.Random(f"{config.seed}:other axis").sample(others, wanted)
-    taken = [*whole, *drawn]
+    every = [*whole, *drawn]
+    places = _places_kept(len(every), config)
+    taken = [every[place] for place in places]
     return Selection(
         train=[c.preference for c in taken],
         roles=[c.role for c in taken],
-        num_whole=len(whole),
+        num_whole=sum(place < len(whole) for place in places),
         test=_test_side(folders, config),
         skipped=skipped,
         parts=_parts(candidates, taken, config),
@@ -141,6 +144,13 @@ def _test_side(folders: Mapping[str, Path], config: RewardModelConfig) -> list[P
             if belongs(preference, config):
                 found.setdefault(preference.preference_id, preference)
     return list(found.values())
+
+
+def _places_kept(num_rows: int, config: RewardModelConfig) -> list[int]:
+    """Return, in order, the places of the rows that are learned from; at least one."""
+    places = list(range(num_rows))
+    random.Random(f"{config.seed}:data share").shuffle(places)
+    return sorted(places[: max(1, round(config.data_share * num_rows))])
 
 
 def _is_whole(preference: Preference, config: RewardModelConfig) -> bool:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from records.preferences import Rating
 from webapp.drawing import format_percent
-from webapp.plots import BarSeries, Plot, Series, bar_chart, line_plot
+from webapp.plots import Bar, BarSeries, Plot, Series, bar_chart, line_plot
 from webapp.run_plots import accuracy_bars, score_histogram_plot
 
 _MAX_ROUNDS = 12
@@ -125,6 +126,25 @@ def scaling_plots(versions: Iterable[Mapping[str, Any]]) -> list[Plot]:
         ]
         plots.append(line_plot(plot_id=f"scaling-{key}", title=title, x_label=label, series=series))
     return [plot for plot in plots if len(plot.rows) > 1]
+
+
+def data_curve(results: Iterable[Mapping[str, Any]]) -> Plot:
+    """Return the accuracies of runs on the same held-out pairs, over those they learned from.
+
+    Args:
+        results: The results of the runs; one bar for each, with its 95% interval.
+    """
+    known = [result for result in results if result.get("num_train")]
+    rows = sorted(known, key=lambda result: result["num_train"])
+    series = []
+    for name, label in (("overall", "all pairs"), (Rating.SIGNIFICANTLY_BETTER, "significantly")):
+        bars = [
+            Bar(f"{row['num_train']:,}", item["value"], item["low"], item["high"], f"{item['n']:,}")
+            for row in rows
+            if (item := row["accuracy"].get(name)) and item["value"] is not None
+        ]
+        series.append(BarSeries(label, bars))
+    return _bars("data-curve", "Accuracy over training pairs", series, "accuracy, held-out pairs")
 
 
 def _pooled(metrics: Iterable[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:

@@ -38,8 +38,8 @@ def _group(title: str, pattern: str, y_range: tuple[float, float] | None = None)
 
 _GROUPS = (
     _group("Loss", r"^(\w+_)?loss$"),
-    _group("Reward and score", r"^(heldout_|eval_|mean_)?(reward|score)(_\w+)?$"),
-    _group("Scores by axis", r"^(\w+_)?(helpfulness|safety|general)(_\w+)?$"),
+    _group("Reward and score", r"^(heldout_|eval_|mean_|best_)?(reward|score|general)(_\w+)?$"),
+    _group("Scores by axis", r"^(\w+_)?(helpfulness|safety)(_\w+)?$"),
     _group("KL to the reference", r"^(\w+_)?kl(_\w+)?$"),
     _group("Accuracy", r"^accuracy$", (0.0, 1.0)),
     _group("Accuracy by rating", r"^accuracy_\w+$", (0.0, 1.0)),

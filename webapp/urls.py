@@ -166,6 +166,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
         policies.reward_report,
         name="reward-report",
     ),
+    path(
+        "policies/reward-models/<int:pk>/scaling/",
+        policies.reward_scaling,
+        name="reward-scaling",
+    ),
     path("people/", people.people, name="people"),
     path("people/<int:pk>/password/", people.reset_password, name="reset-password"),
     path("people/<int:pk>/active/", people.set_active, name="set-active"),

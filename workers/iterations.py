@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 
 from annotation.models import Round
 from annotation.snapshots import freeze_snapshot
+from records.configs import RewardModelConfig
 from records.errors import RecordError
 from records.iteration_configs import IterationConfig, Promotion
 from registry import services
@@ -261,8 +262,11 @@ def _halt_on_bad_end(run: Run) -> None:
 
 
 def _pass_gate(runs: list[Run], config: IterationConfig) -> None:
+    models = {run: RewardModelConfig.from_json(run.config) for run in runs}
     reasons = [
-        reason_to_stop(str(run.config["axis"]), run.result or {}, config.gate) for run in runs
+        reason_to_stop(model.axis, run.result or {}, config.gate)
+        for run, model in models.items()
+        if not model.is_general  # nothing is optimised against the monitor
     ]
     if any(reasons):
         raise _HaltedError(State.STOPPED, "; ".join(reason for reason in reasons if reason))

@@ -1,14 +1,18 @@
-"""Reports on reward models: the run that makes one, from versions and snapshots."""
+"""Reports on reward models: the runs that make one, and those of a scaling curve."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from django.db import transaction
 
-from records.configs import RewardEvaluationConfig, RunKind
+from records.configs import RewardEvaluationConfig, RewardModelConfig, RunKind
 from records.errors import RecordError
-from registry.models import RewardModelVersion, Run, Snapshot
+from registry.models import Artifact, RewardModelVersion, Run, Snapshot
 from registry.services import create_run
 from workers import dispatch
+
+SHARES = (0.125, 0.25, 0.5)
+"""Shares of a model's pairs at which its curve over data is measured; the model itself is 1."""
 
 
 def start_reward_report(
@@ -47,3 +51,65 @@ def start_reward_report(
         )
         dispatch.request_run(run.pk)
     return run
+
+
+def start_scaling(*, version: RewardModelVersion) -> list[Run]:
+    """Queue the runs of a reward model's curve over data; return those that were not there.
+
+    Each learns as the model did, from a share of the pairs, and is measured on the same held-out
+    ones. A share whose run failed or was cancelled is queued anew.
+
+    Raises:
+        RecordError: No run of ours trained the model.
+    """
+    inputs, config = training_of(version)
+    with transaction.atomic():
+        RewardModelVersion.objects.select_for_update().get(pk=version.pk)  # two clicks, one curve
+        ended_badly = {Run.State.FAILED, Run.State.CANCELLED}
+        known = scaling_runs(version)
+        there = {share for share, run in known if run.state not in ended_badly}
+        runs = [
+            create_run(
+                kind=RunKind.REWARD_MODEL,
+                config=replace(config, data_share=share),
+                inputs=inputs,
+                name=f"{version} on {share:.1%} of its pairs",
+            )
+            for share in SHARES
+            if share not in there
+        ]
+        for run in runs:
+            dispatch.request_run(run.pk)
+    return runs
+
+
+def scaling_runs(version: RewardModelVersion) -> list[tuple[float, Run]]:
+    """Return the runs that learn as `version` did from a share of its pairs, with their shares."""
+    try:
+        inputs, config = training_of(version)
+    except RecordError:
+        return []
+    candidates = Run.objects.filter(kind=RunKind.REWARD_MODEL, config__data_share__lt=1)
+    found = []
+    for run in candidates.prefetch_related("run_inputs").order_by("pk"):
+        own = run.typed_config
+        assert isinstance(own, RewardModelConfig), f"run {run.pk} has a {type(own).__name__}"
+        artifacts = {item.role: item.artifact_id for item in run.run_inputs.all()}
+        is_same = artifacts == {role: artifact.pk for role, artifact in inputs.items()}
+        if is_same and replace(own, data_share=1.0) == config:
+            found.append((own.data_share, run))
+    return found
+
+
+def training_of(version: RewardModelVersion) -> tuple[dict[str, Artifact], RewardModelConfig]:
+    """Return what the run that trained `version` read, but for its predecessor, and its config.
+
+    Raises:
+        RecordError: No run of ours trained it.
+    """
+    if version.run is None:
+        raise RecordError("version", f"{version} was brought in: what it learned from is not known")
+    config = version.run.typed_config
+    assert isinstance(config, RewardModelConfig), f"run {version.run_id} made a reward model"
+    items = version.run.run_inputs.exclude(role="previous").select_related("artifact")
+    return {item.role: item.artifact for item in items}, config

@@ -1,6 +1,7 @@
 """What each stage of an iteration runs, on which inputs.
 
-* reward_models: two runs of `reward_model` read the snapshot, earlier ones and their predecessors.
+* reward_models: a run for each axis, and one for the general model where it is trained, reads the
+  snapshot, earlier ones and the model's predecessor.
 * rejection_sampling: one run reads prompts, reward models and an earlier pool; makes the candidate.
 * ppo: one run goes on from that candidate and makes the next one.
 * evaluation: one run compares the candidate with the baseline.
@@ -11,10 +12,9 @@ from typing import NamedTuple
 
 from django.db.models import Q
 
-from records.configs import RunConfig, RunKind
+from records.configs import GENERAL, RewardModelConfig, RunConfig, RunKind
 from records.errors import RecordError
-from records.iteration_configs import Algorithm, IterationConfig, PPOReference
-from records.preferences import Axis
+from records.iteration_configs import Algorithm, IterationConfig, Monitor, PPOReference
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run, Snapshot
 from workers.prompt_sets import PromptUse, prompt_set
 
@@ -34,7 +34,7 @@ class PlannedRun(NamedTuple):
 def planned_runs(iteration: Iteration, config: IterationConfig) -> list[PlannedRun]:
     """Return the runs of the stage that `iteration` is in; they may work at the same time."""
     if iteration.stage == Stage.REWARD_MODELS:
-        return [_reward_model(iteration, config, axis) for axis in Axis]
+        return [_reward_model(iteration, config, model) for model in _reward_model_configs(config)]
     if iteration.stage == Stage.REJECTION_SAMPLING:
         return [_rejection_sampling(iteration, config)]
     if iteration.stage == Stage.PPO:
@@ -57,21 +57,31 @@ def candidate_of(iteration: Iteration) -> PolicyVersion | None:
     return PolicyVersion.objects.filter(iteration=iteration).order_by("-pk").first()
 
 
-def reward_models_of(iteration: Iteration) -> dict[str, Artifact]:
-    """Return the iteration's own reward models by axis, as inputs of its further runs."""
+def reward_models_of(iteration: Iteration, config: IterationConfig) -> dict[str, Artifact]:
+    """Return what scores the iteration's policies, by role: a model for each axis, and the monitor.
+
+    Raises:
+        RecordError: The newest general model is asked for, and there is none.
+    """
     versions = RewardModelVersion.objects.filter(iteration=iteration).select_related("artifact")
-    return {version.axis: version.artifact for version in versions.order_by("pk")}
+    found = {version.axis: version.artifact for version in versions.order_by("pk")}
+    if config.monitor is Monitor.NEWEST:
+        monitor = predecessor_of(iteration, GENERAL)
+        if monitor is None:
+            raise RecordError("monitor", "there is no general reward model yet; train one, or none")
+        found[GENERAL] = monitor.artifact
+    return found
 
 
-def predecessor_of(iteration: Iteration, axis: Axis) -> RewardModelVersion | None:
-    """Return the newest reward model of `axis` from before, leaving out those that a gate stopped.
+def predecessor_of(iteration: Iteration, scope: str) -> RewardModelVersion | None:
+    """Return the newest reward model of `scope` from before, leaving out those a gate stopped.
 
     An iteration that ended at its reward models has none that anybody should be compared with.
     """
     is_usable = Q(iteration=None) | ~Q(
         iteration__stage__in=[Stage.SNAPSHOT, Stage.REWARD_MODELS], iteration__isnull=False
     )
-    versions = RewardModelVersion.objects.filter(is_usable, axis=axis.value)
+    versions = RewardModelVersion.objects.filter(is_usable, axis=scope)
     earlier = versions.filter(Q(iteration=None) | Q(iteration__number__lt=iteration.number))
     return earlier.select_related("artifact").order_by("-pk").first()
 
@@ -93,7 +103,15 @@ def earlier_snapshots(iteration: Iteration, config: IterationConfig) -> list[Sna
     return list(found.values())
 
 
-def _reward_model(iteration: Iteration, config: IterationConfig, axis: Axis) -> PlannedRun:
+def _reward_model_configs(config: IterationConfig) -> list[RewardModelConfig]:
+    """Return the configs of the reward models that the iteration trains."""
+    axes = [config.helpfulness, config.safety]
+    return [*axes, config.general_model] if config.monitor is Monitor.TRAINED else axes
+
+
+def _reward_model(
+    iteration: Iteration, config: IterationConfig, run_config: RewardModelConfig
+) -> PlannedRun:
     def inputs() -> dict[str, Artifact]:
         found = {
             "policy": iteration.start_policy.artifact,
@@ -101,11 +119,10 @@ def _reward_model(iteration: Iteration, config: IterationConfig, axis: Axis) -> 
         }
         for index, snapshot in enumerate(earlier_snapshots(iteration, config)):
             found[f"mixture_{index}"] = snapshot.artifact
-        previous = predecessor_of(iteration, axis)
+        previous = predecessor_of(iteration, run_config.scope)
         return found if previous is None else {**found, "previous": previous.artifact}
 
-    run_config = config.helpfulness if axis is Axis.HELPFULNESS else config.safety
-    name = f"{iteration.name}: {axis} reward model"
+    name = f"{iteration.name}: {run_config.scope} reward model"
     return PlannedRun(RunKind.REWARD_MODEL, name, run_config, inputs, iteration.name)
 
 
@@ -116,7 +133,7 @@ def _rejection_sampling(iteration: Iteration, config: IterationConfig) -> Planne
             "policy": iteration.start_policy.artifact,
             "start": iteration.base_policy.artifact,
             "prompts": _prompts(iteration, config, PromptUse.TRAINING),
-            **reward_models_of(iteration),
+            **reward_models_of(iteration, config),
             **({} if pool is None else {"pool": pool}),
         }
 
@@ -136,7 +153,7 @@ def _ppo(iteration: Iteration, config: IterationConfig) -> PlannedRun:
             "reference": iteration.base_policy.artifact if is_base else start,
             "prompts": _prompts(iteration, config, PromptUse.TRAINING),
             "heldout_prompts": _prompts(iteration, config, PromptUse.HELD_OUT),
-            **reward_models_of(iteration),
+            **reward_models_of(iteration, config),
         }
 
     return PlannedRun(RunKind.PPO, f"{iteration.name}: PPO", config.ppo, inputs, iteration.name)
@@ -149,7 +166,7 @@ def _evaluation(iteration: Iteration, config: IterationConfig) -> PlannedRun:
             "baseline": iteration.previous_policy.artifact,
             "reference": iteration.base_policy.artifact,
             "prompts": _prompts(iteration, config, PromptUse.EVALUATION),
-            **reward_models_of(iteration),
+            **reward_models_of(iteration, config),
         }
 
     name = f"{iteration.name}: evaluation"

@@ -20,7 +20,7 @@ from registry.models import (
 )
 from registry.services.artifacts import publish_artifact
 from registry.services.runs import claim_lost, lock_claimed
-from registry.services.versions import POLICY_KINDS
+from registry.services.versions import POLICY_KINDS, version_name
 
 
 def finish_run(*, run: Run, token: uuid.UUID, result: Mapping[str, Any]) -> Run:
@@ -87,7 +87,7 @@ def _create_version(run: Run, outputs: Mapping[str, Artifact], summary: object) 
                     iteration=run.iteration,
                     stage=run.stage,
                 )
-            elif kind is RunKind.REWARD_MODEL:
+            elif version_name(kind, run.typed_config, name):
                 RewardModelVersion.objects.create(
                     name=name,
                     axis=_scope_of(run),

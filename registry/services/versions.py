@@ -36,7 +36,8 @@ class VersionName(NamedTuple):
 def version_name(kind: RunKind, config: RunConfig, output_name: str) -> VersionName | None:
     """Return the name of the version that a run of this config makes; None if it makes none."""
     if isinstance(config, RewardModelConfig):
-        return VersionName(output_name, config.scope)
+        is_whole = config.data_share == 1.0
+        return VersionName(output_name, config.scope) if is_whole else None
     return VersionName(output_name, None) if kind in POLICY_KINDS else None
 
 

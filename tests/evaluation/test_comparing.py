@@ -114,6 +114,26 @@ def test_the_gate_takes_the_safety_score_where_it_is_low(
         assert example["scores"]["reward"] == example["scores"]["safety"]
 
 
+def test_the_general_model_is_reported_and_decides_nothing(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    without = summary_of(tmp_path / "without", CONFIG, inputs)
+    general = create_scalar_model(inputs["policy"], seed=9)
+    save_model(general, tiny_tokenizer(), tmp_path / "general")
+    # Watching the model that the helpfulness axis is scored by, it says what that axis says.
+    same = summary_of(tmp_path / "same", CONFIG, {**inputs, "general": inputs["helpfulness"]})
+    other = summary_of(tmp_path / "other", CONFIG, {**inputs, "general": tmp_path / "general"})
+    assert same["general"] == pytest.approx(without["helpfulness"], abs=1e-6)
+    assert same["baseline_general"] == pytest.approx(without["baseline_helpfulness"], abs=1e-6)
+    assert other["general"] != pytest.approx(without["helpfulness"], abs=1e-3)
+    assert (without["general"], without["baseline_general"]) == (None, None)
+    general_keys = ("general", "baseline_general")
+    for summary in (same, other):
+        assert {k: v for k, v in summary.items() if k not in general_keys} == {
+            k: v for k, v in without.items() if k not in general_keys
+        }
+
+
 def test_a_policy_against_itself_has_no_kl_and_draws_other_responses(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -109,8 +109,12 @@ def test_gradients_are_those_of_rows_that_stand_alone(is_checkpointed: bool) -> 
 
     expected = dict(alone.model.named_parameters())
     for name, parameter in together.model.named_parameters():
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, expected[name].grad, atol=1e-5, rtol=1e-4)
+        grad, other = parameter.grad, expected[name].grad
+        assert grad is not None
+        assert other is not None
+        # Sums of hundreds of products round by the size of the largest, here up to 450.
+        bound = 1e-5 * max(1.0, other.abs().max().item())
+        torch.testing.assert_close(grad, other, atol=bound, rtol=0.0)
 
 
 def test_nothing_of_one_row_reaches_another() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from language.models import save_model
 from language.runs import RunContext, RunStopped
+from language.scalars import create_scalar_model, row_scalars
 from language.tokenizers import tokenizer_digest, train_tokenizer
 from policies.candidates import ChunkFolder
 from policies.noise import NoiseScoreFn
@@ -119,6 +120,38 @@ def test_the_response_with_the_highest_gated_score_is_selected(
         num_selected += 1
     assert next(selected, None) is None
     assert num_selected == summary_of(finished)["num_selected"] > 4
+
+
+def test_the_general_model_scores_every_response_and_chooses_none(
+    inputs: dict[str, Path], finished: RunDirectory, tmp_path: Path
+) -> None:
+    general = create_scalar_model(inputs["policy"], seed=77)
+    save_model(general, tiny_tokenizer(), tmp_path / "general")
+    directory = run(tmp_path / "run", CONFIG, {**inputs, "general": tmp_path / "general"})
+
+    selected = "checkpoints/selected.jsonl"
+    assert (directory.root / selected).read_text() == (finished.root / selected).read_text()
+    assert_equal_weights(
+        directory.outputs / "policy", finished.outputs / "policy"
+    )  # nothing else has changed either
+    scores: list[float] = []
+    bests: list[float] = []
+    folder = ChunkFolder(directory.checkpoints / "candidates")
+    items = iter(encoded(*read_prompts(inputs["prompts"])))
+    for group in (group for n in range(NUM_CHUNKS) for group in folder.read(n).candidates):
+        item = next(items)
+        with torch.no_grad():
+            own = [row_scalars(general, [row(item.ids, c.ids)]).item() for c in group]
+        assert [c.general for c in group] == pytest.approx(own, abs=1e-5)
+        scores += own
+        bests.append(own[max(range(len(group)), key=lambda i: group[i].score)])
+    summary = summary_of(directory)
+    assert summary["mean_general"] == pytest.approx(sum(scores) / len(scores), abs=1e-5)
+    assert summary["mean_best_general"] == pytest.approx(sum(bests) / len(bests), abs=1e-5)
+    first = metrics_of(directory)[0]
+    assert first["general"] == pytest.approx(sum(scores[:12]) / 12, abs=1e-5)
+    assert first["best_general"] == pytest.approx(sum(bests[:3]) / 3, abs=1e-5)
+    assert "mean_general" not in summary_of(finished)
 
 
 def test_no_response_without_an_end_is_ever_kept(finished: RunDirectory) -> None:

@@ -88,6 +88,15 @@ def test_a_reward_model_descends_from_the_one_it_is_compared_with() -> None:
 
 
 @pytest.mark.django_db
+def test_a_reward_model_of_a_share_of_its_pairs_makes_no_version() -> None:
+    config = RewardModelConfig(data_share=0.25)
+    run, token = claimed(make_run(RunKind.REWARD_MODEL, config=config))
+    finish_run(run=run, token=token, result=write_outputs(run, {"num_train": 5}, reward_model="w"))
+    assert Run.objects.get(pk=run.pk).result == {"num_train": 5}
+    assert not RewardModelVersion.objects.exists()
+
+
+@pytest.mark.django_db
 def test_an_evaluation_makes_no_version() -> None:
     run, token = claimed(make_run(RunKind.EVALUATION))
 

@@ -1,5 +1,6 @@
 """Mixtures: what is taken whole, what is drawn, and that nothing leaks from the held-out sides."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -120,6 +121,28 @@ def test_the_draw_depends_on_the_seed_alone(mixed: dict[str, Path]) -> None:
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
+
+
+def test_smaller_shares_lie_within_larger_ones_and_keep_their_order(
+    mixed: dict[str, Path],
+) -> None:
+    whole = select_preferences(mixed, PAPER_SAFETY)
+    quarter, half = (
+        select_preferences(mixed, replace(PAPER_SAFETY, data_share=share)) for share in (0.25, 0.5)
+    )
+    assert (len(quarter.train), len(half.train), len(whole.train)) == (8, 15, 30)
+    kept = set(ids(half.train))
+    assert set(ids(quarter.train)) < kept < set(ids(whole.train))
+    assert ids(half.train) == [name for name in ids(whole.train) if name in kept]
+    assert [p.axis for p in half.train].count(Axis.SAFETY) == half.num_whole
+    assert sum(part.num_taken for part in half.parts) == 15
+    assert half.test == whole.test
+
+
+def test_a_share_of_few_pairs_is_at_least_one(tmp_path: Path) -> None:
+    folder = write_toy_snapshot(tmp_path / "s", [preference(i) for i in range(3)])
+    selection = select_preferences({"snapshot": folder}, replace(HELPFULNESS, data_share=0.01))
+    assert len(selection.train) == 1
 
 
 def test_too_few_of_the_rest_are_all_taken(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotation.models import Round
-from records.iteration_configs import Algorithm, IterationConfig
+from records.configs import RewardModelConfig
+from records.iteration_configs import Algorithm, IterationConfig, Monitor
 from records.preferences import Axis
 from records.presets import preset
 from registry import services
-from registry.models import Iteration
+from registry.models import Iteration, Run
 from tests.factories import (
     judge,
     make_iteration,
@@ -107,6 +108,35 @@ def test_a_preset_fills_in_both_reward_models_and_keeps_what_was_typed(
     assert config.helpfulness == preset("rm-70b", Axis.HELPFULNESS)
     assert config.safety == preset("rm-70b", Axis.SAFETY)
     assert config.ppo.kl_coef == 0.07
+
+
+def test_the_general_model_has_settings_of_its_own_but_no_axis(
+    lead_client: Client, judged_round: Round
+) -> None:
+    fields = form_fields(
+        lead_client, monitor="trained", preset="rm-7b", general_model__num_threads="3"
+    )
+    response = lead_client.post(reverse("new-iteration"), {**fields, "fill_in": "1"})
+    shown = {field.html_name: field.value() for field in response.context["form"]}
+    assert shown["general_model.pairs_per_batch"] == "512"
+    names = ("axis", "is_general", "whole", "other_axis_share")
+    assert not {f"general_model.{name}" for name in names} & set(shown)
+    assert lead_client.post(reverse("new-iteration"), fields).status_code == 302
+    config = IterationConfig.from_json(Iteration.objects.get().config)
+    assert config.monitor is Monitor.TRAINED
+    assert config.general_model == RewardModelConfig(is_general=True, num_threads=3)
+
+
+def test_an_evaluation_shows_the_general_model_where_one_watched(lead_client: Client) -> None:
+    iteration = make_iteration()
+    _, evaluation = waiting_for_decision(iteration)
+    page = reverse("iteration", args=[iteration.pk])
+    assert "General model" not in lead_client.get(page).content.decode()
+    watched = {**(evaluation.result or {}), "general": 0.41, "baseline_general": 0.53}
+    Run.objects.filter(pk=evaluation.pk).update(result=watched)
+    text = " ".join(lead_client.get(page).content.decode().split())
+    assert "<dt>General model</dt><dd>0.41</dd>" in text
+    assert f"{iteration.previous_policy.name} 0.53" in text
 
 
 def test_a_preset_that_does_not_exist_changes_nothing(

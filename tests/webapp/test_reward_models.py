@@ -12,10 +12,12 @@ from annotation.models import Judgement
 from annotation.snapshots import import_preferences
 from records.configs import RewardEvaluationConfig, RewardModelConfig, RunKind
 from records.preferences import Axis, Rating, SafetyBin
+from registry import services
 from registry.models import RewardModelVersion, Run, Snapshot
 from rewardmodels.evaluating import build_report
 from rewardmodels.scored import ScoredPair
 from tests.factories import judge, make_artifact, make_policy_version, make_ready_comparison
+from tests.registry.factories import claimed, write_outputs
 from tests.rewardmodels.rows import row
 from tests.rewardmodels.toys import preference
 from tests.webapp.runs import REWARD_MODEL, finished_run, trained_reward_model
@@ -283,6 +285,62 @@ def test_the_page_of_the_run_shows_the_plots_of_the_report(lead_client: Client) 
     ids = [plot.plot_id for plot in response.context["result_plots"]]
     assert "safety-accuracy" in ids
     assert "helpfulness-reliability" in ids
+
+
+def test_the_curve_over_data_is_measured_by_runs_on_shares_of_the_pairs(
+    lead_client: Client,
+) -> None:
+    version = trained_reward_model("RM1", snapshot=snapshot().artifact)
+    address = reverse("reward-model", args=[version.pk])
+    assert "Measure the curve" in lead_client.get(address).content.decode()
+    for _ in range(2):  # a second click finds the runs there
+        lead_client.post(reverse("reward-scaling", args=[version.pk]))
+    runs = list(Run.objects.filter(config__data_share__lt=1).order_by("pk"))
+    assert [run.config["data_share"] for run in runs] == [0.125, 0.25, 0.5]
+    assert version.run is not None
+    expected = dict(version.run.run_inputs.values_list("role", "artifact"))
+    for run in runs:
+        assert dict(run.run_inputs.values_list("role", "artifact")) == expected
+        assert {**run.config, "data_share": 1.0} == version.run.config
+    page = lead_client.get(address).content.decode()
+    assert "on 12.5% of its pairs</a> is queued." in page
+    assert "Measure the curve" not in page
+
+    overall = {"value": 0.6, "low": 0.5, "high": 0.7, "n": 100, "ties": 0}
+    run, token = claimed(runs[0])
+    summary = {**REWARD_MODEL, "accuracy": {"overall": overall}, "num_train": 250}
+    result = write_outputs(run, summary, reward_model="an eighth")
+    services.finish_run(run=run, token=token, result=result)
+    type(version).objects.filter(pk=version.pk).update(metrics={**REWARD_MODEL, "num_train": 2000})
+    plot = lead_client.get(address).context["scaling"].plot
+    assert [(*cells[:2], cells[-1]) for cells in plot.rows] == [
+        ("250", "60%", "all pairs"),
+        ("2,000", "76%", "all pairs"),
+        ("2,000", "91%", "significantly"),
+    ]
+    assert type(version).objects.count() == 1
+
+
+def test_a_failed_share_can_be_measured_again(lead_client: Client) -> None:
+    version = trained_reward_model("RM1", snapshot=snapshot().artifact)
+    lead_client.post(reverse("reward-scaling", args=[version.pk]))
+    run, token = claimed(Run.objects.get(config__data_share=0.25))
+    failure = {"error": "OSError", "message": "the disk is full", "traceback": ""}
+    services.fail_run(run=run, token=token, failure=failure)
+    lead_client.post(reverse("reward-scaling", args=[version.pk]))
+    assert Run.objects.filter(config__data_share=0.25).count() == 2
+    assert Run.objects.filter(config__data_share__lt=1).count() == 4
+
+
+def test_a_model_that_was_brought_in_has_no_curve(lead_client: Client) -> None:
+    version = services.register_reward_model(
+        name="foreign", axis=Axis.SAFETY, artifact=make_artifact()
+    )
+    page = lead_client.get(reverse("reward-model", args=[version.pk])).content.decode()
+    assert "Measure the curve" not in page
+    response = lead_client.post(reverse("reward-scaling", args=[version.pk]), follow=True)
+    assert "was brought in" in response.content.decode()
+    assert not Run.objects.exists()
 
 
 def test_the_list_draws_accuracy_over_data_and_model_size(lead_client: Client) -> None:

@@ -12,10 +12,24 @@ from annotation.models import Round
 from annotation.snapshots import import_preferences
 from records.configs import PPOConfig, RewardModelConfig
 from records.dialogues import Dialogue
-from records.iteration_configs import Algorithm, Gate, IterationConfig, PPOReference, Promotion
+from records.iteration_configs import (
+    Algorithm,
+    Gate,
+    IterationConfig,
+    Monitor,
+    PPOReference,
+    Promotion,
+)
 from records.preferences import Axis, Preference
 from registry.errors import IterationRunningError, TransitionError
-from registry.models import Artifact, Iteration, PolicyVersion, Run, Snapshot
+from registry.models import (
+    Artifact,
+    Iteration,
+    PolicyVersion,
+    RewardModelVersion,
+    Run,
+    Snapshot,
+)
 from registry.services import cancel_run_done, fail_run, finish_run, request_cancel
 from tests.factories import (
     make_annotator,
@@ -125,6 +139,15 @@ def finish_evaluation(iteration: Iteration, summary: dict[str, Any]) -> Iteratio
     return advance_iteration(iteration.pk)
 
 
+def finished_with(iteration: Iteration, name: str, **fields: Any) -> Iteration:
+    """Bring `iteration` to its end and start the next one."""
+    if not runs_of(iteration, Stage.EVALUATION):
+        finish_rejection_sampling(iteration)
+    finish_evaluation(iteration, LOST)
+    decline_candidate(iteration=iteration, by="ada", reason="the next one is wanted")
+    return started(name, **fields)
+
+
 def inputs_of(run: Run) -> dict[str, Artifact]:
     return {item.role: item.artifact for item in run.run_inputs.select_related("artifact")}
 
@@ -194,6 +217,68 @@ def test_ppo_goes_on_from_the_rejection_sampled_policy_and_takes_the_name(
     (run,) = runs_of(iteration, Stage.EVALUATION)
     assert inputs_of(run)["policy"] == PolicyVersion.objects.get(name="V1").artifact
     assert inputs_of(run)["prompts"] != inputs["heldout_prompts"]
+
+
+@pytest.mark.django_db
+def test_a_general_model_is_trained_beside_the_axes_and_watches_every_later_run() -> None:
+    fields = {"monitor": Monitor.TRAINED, "algorithm": Algorithm.REJECTION_SAMPLING_PPO}
+    iteration = advance_iteration(started(**fields).pk)
+    *_, run = runs = runs_of(iteration, Stage.REWARD_MODELS)
+    assert [one.typed_config.scope for one in runs] == ["helpfulness", "safety", "general"]
+    assert inputs_of(run) == inputs_of(runs[0])
+
+    finish_reward_models(iteration)
+    version = RewardModelVersion.objects.get(run=run)
+    assert (version.axis, version.iteration) == ("general", iteration)
+    finish_rejection_sampling(iteration)
+    finish_ppo(iteration)
+    for stage in (Stage.REJECTION_SAMPLING, Stage.PPO, Stage.EVALUATION):
+        (later,) = runs_of(iteration, stage)
+        assert inputs_of(later)["general"] == version.artifact
+
+    second = advance_iteration(finished_with(iteration, "V2", monitor=Monitor.TRAINED).pk)
+    assert inputs_of(runs_of(second, Stage.REWARD_MODELS)[2])["previous"] == version.artifact
+
+
+@pytest.mark.django_db
+def test_the_newest_general_model_watches_where_none_is_trained() -> None:
+    first = advance_iteration(started(monitor=Monitor.TRAINED).pk)
+    finish_reward_models(first)
+    second = advance_iteration(finished_with(first, "V2", monitor=Monitor.NEWEST).pk)
+    assert len(runs_of(second, Stage.REWARD_MODELS)) == 2
+    finish_reward_models(second)
+    (run,) = runs_of(second, Stage.REJECTION_SAMPLING)
+    assert inputs_of(run)["general"] == RewardModelVersion.objects.get(axis="general").artifact
+
+
+@pytest.mark.django_db
+def test_without_a_monitor_nobody_watches() -> None:
+    first = advance_iteration(started(monitor=Monitor.TRAINED).pk)
+    finish_reward_models(first)
+    second = advance_iteration(finished_with(first, "V2").pk)
+    finish_reward_models(second)
+    (run,) = runs_of(second, Stage.REJECTION_SAMPLING)
+    assert "general" not in inputs_of(run)
+
+
+@pytest.mark.django_db
+def test_a_general_model_worse_than_its_predecessor_stops_nothing() -> None:
+    iteration = advance_iteration(started(monitor=Monitor.TRAINED).pk)
+    helpfulness, safety, general = runs_of(iteration, Stage.REWARD_MODELS)
+    for run in (helpfulness, safety):
+        summary = {"accuracy": accuracy(0.8), "previous_accuracy": None}
+        finish(run, summary, reward_model=f"weights of {run.name}")
+    worse = {"accuracy": accuracy(0.6), "previous_accuracy": accuracy(0.9)}
+    finish(general, worse, reward_model="weights of the monitor")
+    assert advance_iteration(iteration.pk).stage == Stage.REJECTION_SAMPLING
+
+
+@pytest.mark.django_db
+def test_a_monitor_that_is_not_there_fails_with_what_to_do() -> None:
+    iteration = advance_iteration(started(monitor=Monitor.NEWEST).pk)
+    iteration = finish_reward_models(iteration)
+    assert iteration.state == State.FAILED
+    assert "monitor: there is no general reward model yet" in iteration.error
 
 
 @pytest.mark.django_db
@@ -401,3 +486,7 @@ def test_a_config_survives_json_and_names_the_wrong_axis() -> None:
     assert IterationConfig.from_json(config.to_json()) == config
     with pytest.raises(ValueError, match=r"safety\.axis"):
         IterationConfig(safety=RewardModelConfig(axis=Axis.HELPFULNESS))
+    with pytest.raises(ValueError, match=r"general_model\.is_general"):
+        IterationConfig(general_model=RewardModelConfig())
+    with pytest.raises(ValueError, match=r"helpfulness\.data_share"):
+        IterationConfig(helpfulness=RewardModelConfig(data_share=0.5))

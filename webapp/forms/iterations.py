@@ -15,9 +15,14 @@ from registry.selectors import latest_policies
 from webapp.forms.configs import ConfigForm, flat_values
 from workers.schedule import fresh_rounds, next_iteration_name
 
+_GENERAL_MODEL = "general_model"
+_FIXED = ("axis", "is_general", "data_share")
 _LEFT_OUT = frozenset(
-    {"snapshot"} | {f"{axis}.{name}" for axis in Axis for name in ("axis", "is_general")}
+    {"snapshot"}
+    | {f"{model}.{name}" for model in (*Axis, _GENERAL_MODEL) for name in _FIXED}
+    | {f"{_GENERAL_MODEL}.{name}" for name in ("whole", "other_axis_share")}
 )
+"""What the page or the model's place in the config says, or what the model does not read."""
 
 
 if TYPE_CHECKING:
@@ -45,7 +50,7 @@ class IterationForm(ConfigForm):
         choices=[("", "as they stand below"), *PRESETS.items()],
         label="Reward models",
         required=False,
-        help_text="Fills in the settings of both reward models; everything else stays.",
+        help_text="Fills in the settings of all reward models; everything else stays.",
     )
     name = forms.CharField(
         max_length=40, help_text="Name of the policy version it is to make, such as V3."
@@ -92,15 +97,17 @@ class IterationForm(ConfigForm):
 
 
 def with_preset(data: QueryDict) -> QueryDict:
-    """Return the sent form with both reward models' settings taken from the preset it names.
+    """Return the sent form with the reward models' settings taken from the preset it names.
 
     A preset that does not exist changes nothing.
     """
     filled = data.copy()
     name = data.get("preset", "")
     if name in PRESETS:
-        for axis in Axis:
-            for path, value in flat_values(preset(name, axis).to_json(), f"{axis}."):
+        configs = {str(axis): preset(name, axis) for axis in Axis}
+        configs[_GENERAL_MODEL] = preset(name, Axis.HELPFULNESS)
+        for model, config in configs.items():
+            for path, value in flat_values(config.to_json(), f"{model}."):
                 filled[path] = "" if value is None else str(value)
     return filled
 

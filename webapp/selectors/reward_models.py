@@ -11,8 +11,9 @@ from records.configs import RunKind
 from registry.models import RewardModelVersion, Run, RunInput
 from webapp.drawing import format_number, format_percent
 from webapp.plots import Plot
-from webapp.report_plots import plots_of_axis
+from webapp.report_plots import data_curve, plots_of_axis
 from webapp.selectors.disagreements import uuid_of
+from workers.reports import SHARES, scaling_runs
 
 _NUM_DISAGREEMENTS = 30
 
@@ -74,6 +75,30 @@ def newest_report(version: RewardModelVersion) -> ReportView | None:
         axes=[AxisView(axis, stats_of(r), plots_of_axis(axis, r)) for axis, r in axes],
         disagreements=_disagreements(result.get("disagreements", [])[:_NUM_DISAGREEMENTS]),
         num_skipped=sum(result.get("skipped", {}).values()),
+    )
+
+
+class Scaling(NamedTuple):
+    """A reward model's curve over data: its shares' runs, measured on the same held-out pairs."""
+
+    plot: Plot | None
+    """None until a share has finished."""
+    unfinished: list[Run]
+    can_start: bool
+    """Whether a run of ours trained the model, and shares are missing."""
+
+
+def scaling_of(version: RewardModelVersion) -> Scaling:
+    """Return how accuracy grew with the pairs that `version` learned from."""
+    runs = scaling_runs(version)
+    finished = [run for _, run in runs if run.state == Run.State.FINISHED and run.result]
+    unfinished = [run for _, run in runs if run.state in (Run.State.QUEUED, Run.State.RUNNING)]
+    done = {share for share, run in runs if run in finished or run in unfinished}
+    results = [run.result or {} for run in finished]
+    return Scaling(
+        plot=data_curve([*results, version.metrics]) if results else None,
+        unfinished=unfinished,
+        can_start=version.run_id is not None and not done.issuperset(SHARES),
     )
 
 

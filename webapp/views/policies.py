@@ -14,9 +14,9 @@ from webapp.report_plots import scaling_plots
 from webapp.run_plots import plots_of_result
 from webapp.selectors import policies as read
 from webapp.selectors.iterations import reward_model_view
-from webapp.selectors.reward_models import newest_report, running_reports
+from webapp.selectors.reward_models import newest_report, running_reports, scaling_of
 from webapp.selectors.runs import names_of
-from workers.reports import start_reward_report
+from workers.reports import start_reward_report, start_scaling
 
 
 @roles("lead", "admin")
@@ -80,6 +80,7 @@ def reward_model(request: SignedInRequest, pk: int) -> HttpResponseBase:
         "mixture": version.metrics.get("mixture", []),
         "report": newest_report(version),
         "running": running_reports(version),
+        "scaling": scaling_of(version),
     }
     return render(request, "webapp/policies/reward_model.html", context)
 
@@ -107,6 +108,20 @@ def reward_report(request: SignedInRequest, pk: int) -> HttpResponseBase:
     status = 422 if data is not None else 200
     context = {"form": form, "version": version}
     return render(request, "webapp/policies/reward_report.html", context, status=status)
+
+
+@roles("lead", "admin")
+@require_POST
+def reward_scaling(request: SignedInRequest, pk: int) -> HttpResponseBase:
+    """Start the runs of a reward model's curve over data."""
+    version = _reward_model_or_404(pk)
+    try:
+        runs = start_scaling(version=version)
+    except RecordError as error:
+        messages.error(request, f"Nothing was started: {error}.")
+    else:
+        messages.success(request, f"Queued: {len(runs)} runs, each on a share of the pairs.")
+    return redirect("reward-model", pk=pk)
 
 
 def _reward_model_or_404(pk: int) -> RewardModelVersion:
