@@ -68,10 +68,13 @@ def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """Return the text of sampled ids, without end token and surrounding whitespace."""
+    """Return the text of sampled ids, without end token and surrounding whitespace.
+
+    The null character, a byte that a model may sample, becomes U+FFFD: no database stores it.
+    """
     text = tokenizer.decode(list(ids), skip_special_tokens=True)
     assert isinstance(text, str)
-    return text.strip()
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").strip()
 
 
 def encode_dialogue(tokenizer: PreTrainedTokenizerBase, dialogue: Dialogue) -> EncodedDialogue:

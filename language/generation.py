@@ -3,6 +3,7 @@
 V vocabulary.
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from transformers import LlamaForCausalLM
 
 from language.batching import STEPS_PER_CHUNK, ContinuousBatch, SampledRow, Wanted
 from language.decoding import Decoder
+
+_MAX_TOLD = 64
+"""Calls of `on_progress` at most: what listens may write to a disk."""
 
 
 class GenerationRequest(NamedTuple):
@@ -56,7 +60,8 @@ def generate(
     beside it, up to the rounding of matrix products, which depends on how many rows are computed
     together: a draw within rounding of the border between two tokens may fall to either. Prompts
     are read once for all their responses. At most `rows_per_batch` responses are sampled at a time,
-    and the next begin as these end. `on_progress` is told the finished and all responses.
+    and the next begin as these end. `on_progress` is told the finished and all responses, at most
+    64 times.
 
     Raises:
         ValueError: A request is out of bounds, or longer than the model's positions.
@@ -72,9 +77,10 @@ def generate(
     is_end_V[sorted(eos_ids)] = True
     batch = ContinuousBatch(decoder, _queue(requests), num_rows=rows_per_batch, is_end_V=is_end_V)
     rows = batch.run(steps_per_look=_steps_per_look(model.device))
+    told_every = math.ceil(total / _MAX_TOLD)
     for done, row in enumerate(rows, start=1):
         responses[row.wanted.prompt][row.wanted.response] = _response(row)
-        if on_progress is not None:
+        if on_progress is not None and (done % told_every == 0 or done == total):
             on_progress(done, total)
     return [[response for response in of_prompt if response] for of_prompt in responses]
 

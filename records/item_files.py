@@ -9,9 +9,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from records.errors import RecordError
 from records.imports import Row
 from records.round_items import ItemKind, RoundItem, item_of, read_round_items
@@ -89,9 +86,14 @@ class ParquetFile(ItemFile):
     def __init__(self, raw: io.FileIO, name: str, *, max_bytes: int | None) -> None:
         super().__init__(name, max_bytes)
         self._num_read = 0
+        # Costs a web process 30 MB, which reads none of these files: it hands them to a worker.
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._errors = (pa.ArrowException, OSError)
         try:
             self._file = pq.ParquetFile(raw)
-        except (pa.ArrowException, OSError) as error:
+        except self._errors as error:
             raise RecordError("file", f"{name} is not a Parquet file: {error}") from error
 
     @property
@@ -111,7 +113,7 @@ class ParquetFile(ItemFile):
                 for values in batch.to_pylist():
                     self._num_read += 1
                     yield Row(Path(self.name), self._num_read, _without_nulls(values))
-        except (pa.ArrowException, OSError) as error:
+        except self._errors as error:
             raise RecordError("file", f"{self.name} cannot be read: {error}") from error
 
 

@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString, mark_safe
 from jinja2 import Environment, StrictUndefined
 
 from webapp.rendering import render_markdown
+from webapp.selectors.dialogues import new_client_key
 
 
 def environment(**options: Any) -> Environment:  # noqa: ANN401 - Django's own, see TEMPLATES
@@ -26,6 +27,7 @@ def environment(**options: Any) -> Environment:  # noqa: ANN401 - Django's own, 
     rest = {name: value for name, value in options.items() if name not in own}
     made = Environment(autoescape=True, undefined=StrictUndefined, **rest)
     made.globals["url"] = lambda name, *args: reverse(name, args=args)
+    made.globals["client_key"] = new_client_key
     made.filters |= {"markdown": render_markdown, "linebreaksbr": linebreaksbr}
     return made
 

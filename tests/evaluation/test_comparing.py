@@ -149,7 +149,7 @@ def test_the_same_run_gives_the_same_result_and_progress(
 ) -> None:
     assert summary_of(tmp_path / "a", CONFIG, inputs) == summary_of(tmp_path / "b", CONFIG, inputs)
     rows, _ = RunDirectory(tmp_path / "a").read_metrics()
-    assert [row["step"] for row in rows] == [5, 10, 12, 17, 22, 24, 25]
+    assert [row["step"] for row in rows] == list(range(1, 26))
     assert {row["total_steps"] for row in rows} == {25}
     assert rows[-1]["win_rate"] is not None
 

@@ -132,7 +132,15 @@ def test_prompt_ids_and_response_ids_make_the_dialogue_ids() -> None:
 def test_a_response_comes_back_from_its_ids(text: str) -> None:
     tokenizer = tiny_tokenizer()
 
-    assert decode_response(tokenizer, encode_response(tokenizer, text)) == text.strip()
+    back = decode_response(tokenizer, encode_response(tokenizer, text))
+    assert back == text.replace("\0", "\ufffd").strip()
+
+
+def test_no_response_holds_a_null_character_which_no_database_stores() -> None:
+    tokenizer = tiny_tokenizer()
+    ids = encode_response(tokenizer, "so\0it is")
+    assert tokenizer.convert_tokens_to_ids("<0x00>") in ids
+    assert decode_response(tokenizer, ids) == "so\ufffdit is"
 
 
 def test_a_response_ends_with_the_end_token_once() -> None:

@@ -103,7 +103,7 @@ def test_what_is_saved_is_a_plain_model_that_says_the_same(
             networks.value_model, packed_hidden(networks.as_value_model().model, packed)
         )
         theirs_T = head_of(plain, packed_hidden(plain.model, packed))
-    torch.testing.assert_close(theirs_T, ours_T, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(theirs_T, ours_T, atol=1e-5, rtol=1e-4)
 
 
 def test_a_full_model_in_bfloat16_is_trained_in_float32() -> None:

@@ -130,9 +130,9 @@ def test_a_tiny_policy_learns_its_demonstrations_by_heart(
     policy = load_policy(directory.outputs / "policy")
     for item in encode_demonstrations(tokenizer, learned, max_tokens=256).rows:
         request = GenerationRequest(item.prompt_ids, 0.0, 1.0, 60, seed=0)
-        (((ids, _, is_finished),),) = generate(policy, [request], eos_ids=[2])
-        assert ids == item.response_ids
-        assert is_finished
+        ((response,),) = generate(policy, [request], eos_ids=[2])
+        assert response.ids == item.response_ids
+        assert response.is_finished
 
 
 def test_the_summary_counts_what_was_left_out(inputs: dict[str, Path], tmp_path: Path) -> None:

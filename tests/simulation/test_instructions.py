@@ -94,7 +94,7 @@ def test_the_corpus_obeys_a_turns_own_instruction_and_not_an_earlier_turns() -> 
             before = [*rules] or before
     assert sum(own) / len(own) > 0.93
     assert sum(earlier) / len(earlier) < 0.25
-    assert min(len(own), len(earlier)) > 500
+    assert min(len(own), len(earlier)) > 300
 
 
 def test_the_corpus_holds_preprompts_and_equal_seeds_give_equal_streams() -> None:
