@@ -50,6 +50,7 @@ from tests.workers.live import (
     wait_until,
 )
 from tests.workers.runs import stored_metrics, written_metrics
+from webapp.drawing import format_percent
 from workers.iterations import start_iteration
 from workers.simulated import run_crowd, simulated_annotators
 
@@ -257,7 +258,7 @@ def test_from_a_prompt_to_the_next_round(sandbox_models: SandboxModels, tmp_path
     evaluation = Run.objects.get(iteration=iteration, kind="evaluation").result
     assert evaluation is not None
     assert evaluation["win_rate_low"] <= evaluation["win_rate"] <= evaluation["win_rate_high"]
-    assert f"{100 * evaluation['win_rate']:.1f}" in page
+    assert format_percent(evaluation["win_rate"]) in page
 
     # 10. The next round is answered by the new policy and its predecessor.
     following = open_round(
