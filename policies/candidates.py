@@ -3,10 +3,8 @@
 Shapes: B responses of a chunk, K responses per prompt.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
@@ -18,7 +16,6 @@ from language.tokenizers import eos_id_of
 from policies.encoding import EncodedPrompt
 from policies.scoring import derived_seed, score_rows
 from records.configs import RejectionSamplingConfig
-from records.files import write_text_atomically
 
 
 class Candidate(NamedTuple):
@@ -43,31 +40,10 @@ class Chunk(NamedTuple):
     """K for each prompt."""
 
 
-class ChunkFolder:
-    """A folder of chunks."""
-
-    def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        self._path = path
-
-    def num_leading(self) -> int:
-        """Return how many chunks are there, counted from the first up to the first missing."""
-        number = 0
-        while self._file(number).exists():
-            number += 1
-        return number
-
-    def write(self, number: int, chunk: Chunk) -> None:
-        """Write a chunk, whole or not at all."""
-        write_text_atomically(self._file(number), json.dumps(chunk) + "\n")
-
-    def read(self, number: int) -> Chunk:
-        """Return what `write` wrote."""
-        first, lists = json.loads(self._file(number).read_text(encoding="utf-8"))
-        return Chunk(first, [[Candidate(tuple(ids), *rest) for ids, *rest in k] for k in lists])
-
-    def _file(self, number: int) -> Path:
-        return self._path / f"chunk-{number:06d}.json"
+def read_chunk(stored: Sequence[Any]) -> Chunk:
+    """Return a chunk from what was stored of it, lists in place of tuples."""
+    first, lists = stored
+    return Chunk(first, [[Candidate(tuple(ids), *rest) for ids, *rest in k] for k in lists])
 
 
 def prompts_per_chunk(config: RejectionSamplingConfig) -> int:

@@ -9,28 +9,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from language.distributed import barrier, gather_objects
+from language.distributed import barrier
 from language.models import load_policy
-from language.monitors import load_monitor
-from language.runs import RunContext, RunStopped
+from language.monitors import Monitor, load_monitor
+from language.runs import RunContext
 from language.scores import ScoreFn
 from language.sharding import save_output
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.candidates import (
     Candidate,
     Chunk,
-    ChunkFolder,
     prompts_per_chunk,
+    read_chunk,
     sample_candidates,
     score_candidates,
 )
+from policies.chunks import StoredChunks, work_in_chunks
 from policies.curves import max_median_curve
-from policies.encoding import EncodedPrompts, encode_prompts
+from policies.encoding import EncodedPrompt, EncodedPrompts, encode_prompts
 from policies.pool import PoolSample, next_pool, read_pool, write_pool
 from policies.scoring import load_score_fn, refuse_other_tokenizer
 from policies.selection import (
@@ -81,53 +82,30 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
         rows_per_batch=config.rows_per_batch,
     )
 
-    # Sample and score, a chunk at a time; in each round every process does one chunk.
-    folder = ChunkFolder(run_directory.checkpoints / "candidates")
-    size = prompts_per_chunk(config)
-    num_chunks = math.ceil(len(encoded.prompts) / size)
+    # Sample and score, a chunk at a time.
+    stored = StoredChunks(run_directory.checkpoints / "candidates")
+    num_chunks = math.ceil(len(encoded.prompts) / prompts_per_chunk(config))
     num_rows = num_prompts_of(encoded.prompts, pool)
-    total_steps = num_chunks + num_finetune_steps(num_rows, config.finetune)
-    num_done = min(num_chunks, gather_objects(folder.num_leading())[0])
-    num_done -= num_done % context.world_size if num_done < num_chunks else 0
-    if context.is_main and num_done < num_chunks:
-        run_directory.drop_metrics_after(num_done)
-    for round_start in range(num_done, num_chunks, context.world_size):
-        number = round_start + context.rank
-        row: dict[str, float] = {}
-        if number < num_chunks:
-            first = number * size
-            prompts = encoded.prompts[first : first + size]
-            started = time.perf_counter()
-            responses = sample_candidates(policy, tokenizer, prompts, first=first, config=config)
-            sampled = time.perf_counter()
-            candidates = score_candidates(
-                score_fn, prompts, responses, threshold=config.safety_threshold, monitor=monitor
-            )
-            chunk = Chunk(first, candidates)
-            row = {
-                **_chunk_metrics(chunk),
-                "seconds_generate": round(sampled - started, 4),
-                "seconds_score": round(time.perf_counter() - sampled, 4),
-            }
-        for step, values in enumerate(gather_objects(row), start=round_start + 1):
-            if values:
-                context.log(step, total_steps=total_steps, **values)
-        if number < num_chunks:
-            folder.write(number, chunk)
-        if context.stop_requested:
-            raise RunStopped
-    barrier()
+    sampler = _Sampler(policy, tokenizer, score_fn, monitor, encoded.prompts, config)
+    work_in_chunks(
+        stored,
+        num_chunks,
+        sampler.sample_chunk,
+        total_steps=num_chunks + num_finetune_steps(num_rows, config.finetune),
+        run_directory=run_directory,
+        context=context,
+    )
 
     # Select, once; all processes read the same file.
     selected_path = run_directory.checkpoints / "selected.jsonl"
     if context.is_main and not selected_path.exists():
-        chunks = [folder.read(number) for number in range(num_chunks)]
+        chunks = [read_chunk(stored.read(number)) for number in range(num_chunks)]
         _select(run_directory, spec, config, tokenizer, score_fn, encoded, chunks, pool, room)
     barrier()
     rows = read_selected_rows(selected_path)
 
     # Fine-tune.
-    del policy, score_fn, monitor
+    del policy, score_fn, monitor, sampler
     start = load_policy(paths["start"], device=context.loading_device)
     trained = finetune(
         start,
@@ -189,6 +167,41 @@ def _select(
     }
     write_json_atomically(_summary_path(run_directory), summary)
     write_selected(run_directory.checkpoints / "selected.jsonl", selected, tokenizer, room)
+
+
+class _Sampler(NamedTuple):
+    """What prompts are answered and scored with."""
+
+    policy: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+    score_fn: ScoreFn
+    monitor: Monitor | None
+    prompts: Sequence[EncodedPrompt]
+    config: RejectionSamplingConfig
+
+    def sample_chunk(self, number: int) -> tuple[Chunk, dict[str, float]]:
+        """Return the candidates of a chunk of prompts, and its row of metrics."""
+        config, size = self.config, prompts_per_chunk(self.config)
+        first = number * size
+        prompts = self.prompts[first : first + size]
+        started = time.perf_counter()
+        responses = sample_candidates(
+            self.policy, self.tokenizer, prompts, first=first, config=config
+        )
+        sampled = time.perf_counter()
+        candidates = score_candidates(
+            self.score_fn,
+            prompts,
+            responses,
+            threshold=config.safety_threshold,
+            monitor=self.monitor,
+        )
+        chunk = Chunk(first, candidates)
+        return chunk, {
+            **_chunk_metrics(chunk),
+            "seconds_generate": round(sampled - started, 4),
+            "seconds_score": round(time.perf_counter() - sampled, 4),
+        }
 
 
 def _chunk_metrics(chunk: Chunk) -> dict[str, float]:

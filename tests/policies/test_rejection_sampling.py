@@ -11,7 +11,8 @@ from language.models import save_model
 from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model, row_scalars
 from language.tokenizers import tokenizer_digest, train_tokenizer
-from policies.candidates import ChunkFolder
+from policies.candidates import read_chunk
+from policies.chunks import StoredChunks
 from policies.noise import NoiseScoreFn
 from policies.pool import PoolSample, prompt_key, read_pool
 from policies.rejection_sampling import rejection_sampling
@@ -103,10 +104,10 @@ def test_the_response_with_the_highest_gated_score_is_selected(
         dtype=torch.float32,
         rows_per_batch=8,
     )
-    folder = ChunkFolder(finished.checkpoints / "candidates")
+    folder = StoredChunks(finished.checkpoints / "candidates")
     items = encoded(*read_prompts(inputs["prompts"]))
     selected = iter(read_selected_rows(finished.checkpoints / "selected.jsonl"))
-    groups = [group for n in range(NUM_CHUNKS) for group in folder.read(n).candidates]
+    groups = [group for n in range(NUM_CHUNKS) for group in read_chunk(folder.read(n)).candidates]
     num_selected = 0
     for item, group in zip(items, groups, strict=True):
         ended = [row(item.ids, c.ids) for c in group if c.is_finished]
@@ -136,9 +137,11 @@ def test_the_general_model_scores_every_response_and_chooses_none(
     )  # nothing else has changed either
     scores: list[float] = []
     bests: list[float] = []
-    folder = ChunkFolder(directory.checkpoints / "candidates")
+    folder = StoredChunks(directory.checkpoints / "candidates")
     items = iter(encoded(*read_prompts(inputs["prompts"])))
-    for group in (group for n in range(NUM_CHUNKS) for group in folder.read(n).candidates):
+    for group in (
+        group for n in range(NUM_CHUNKS) for group in read_chunk(folder.read(n)).candidates
+    ):
         item = next(items)
         with torch.no_grad():
             own = [row_scalars(general, [row(item.ids, c.ids)]).item() for c in group]
@@ -297,7 +300,7 @@ def assert_same(one: RunDirectory, other: RunDirectory) -> None:
 
 
 def test_responses_of_a_prompt_differ_and_follow_from_the_seed(finished: RunDirectory) -> None:
-    chunk = ChunkFolder(finished.checkpoints / "candidates").read(0)
+    chunk = read_chunk(StoredChunks(finished.checkpoints / "candidates").read(0))
     assert all(len({c.ids for c in group}) == 4 for group in chunk.candidates)
     assert chunk.candidates[0][0].ids != chunk.candidates[1][0].ids
 
