@@ -11,7 +11,8 @@ from benchmarks.seven_b.machine import Machine, Rates, time_limit
 from benchmarks.seven_b.work import EOS_ID, Shape, Size, draw_prompts, random_policy
 from language.generation import GenerationRequest, generate
 
-_PEER_SECONDS = 25.0
+_PEER_SECONDS = 30.0
+"""Of each of a peer's two calls."""
 _MAX_PROMPT = 512
 
 
@@ -22,8 +23,9 @@ def best_of_k(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
     end_often_(model, EOS_ID, size.mean_new_tokens)
     prompts = [ids[:_MAX_PROMPT] for ids in draw_prompts(size.prompts, shape)]
     ours: dict[int, float] = {}
-    sample_ours(model, prompts[:2], 2, 4)
     for num_responses in size.responses:
+        # Twice, as the peers below: the first call pays for kernels that are not loaded yet.
+        sample_ours(model, prompts, num_responses, size.new_tokens)
         lengths: list[int] = []
         seconds = machine.seconds(
             lambda k=num_responses, found=lengths: found.extend(
@@ -42,7 +44,23 @@ def best_of_k(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
             "rate and bytes of weights, prompts' and own keys and values at the copy's",
             "peak_gigabytes": machine.peak_gigabytes(),
         }
-    for engine in (_generate, _generate_batch):
+    try:
+        yield from _peers(machine, model, prompts, size, ours)
+    finally:
+        # Its thread and cache would outlive the stage.
+        if hasattr(model, "destroy_cached_continuous_batching_manager"):
+            model.destroy_cached_continuous_batching_manager()
+
+
+def _peers(
+    machine: Machine,
+    model: LlamaForCausalLM,
+    prompts: Sequence[tuple[int, ...]],
+    size: Size,
+    ours: dict[int, float],
+) -> Iterator[dict[str, Any]]:
+    # Continuous batching takes all the memory there is, which on a CPU is everybody's.
+    for engine in (_generate, _generate_batch) if machine.is_gpu else (_generate,):
         for num_responses in size.responses if engine is _generate else size.responses[-1:]:
             line = {"engine": engine.__name__.lstrip("_"), "responses": num_responses}
             yield {**line, **_peer(machine, engine, model, prompts, num_responses, size, ours)}
@@ -98,20 +116,30 @@ def _peer(
     size: Size,
     ours: dict[int, float],
 ) -> dict[str, Any]:
-    """Return a peer's figures, or why there are none."""
-    lengths: list[int] = []
-    try:
-        with time_limit(_PEER_SECONDS), torch.no_grad():
-            seconds = machine.seconds(
-                lambda: lengths.extend(engine(model, prompts, num_responses, size.new_tokens))
-            )
-    except Exception as error:  # noqa: BLE001 - a peer that does not run is a result
-        return {"error": f"{type(error).__name__}: {error}"[:500]}
-    if not sum(lengths):
-        return {"error": "it returned no tokens"}
+    """Return a peer's figures, those of the quicker of two calls, or why there are none."""
+    found: list[tuple[float, list[int]]] = []
+    failure: dict[str, Any] = {}
+    for _ in range(2):
+        lengths: list[int] = []
+        try:
+            with time_limit(_PEER_SECONDS), torch.no_grad():
+                seconds = machine.seconds(
+                    lambda into=lengths: into.extend(
+                        engine(model, prompts, num_responses, size.new_tokens)
+                    )
+                )
+        except Exception as error:  # noqa: BLE001 - a peer that does not run is a result
+            failure = {"error": f"{type(error).__name__}: {error}"[:500]}
+            break
+        if sum(lengths):
+            found.append((seconds, lengths))
+    if not found:
+        return failure or {"error": "it returned no tokens"}
+    seconds, lengths = max(found, key=lambda call: sum(call[1]) / call[0])
     rate = sum(lengths) / seconds
     ratio = {"ours_over_this": round(ours[num_responses] / rate, 2)}
-    return {**_figures(lengths, seconds, max(lengths)), **ratio}
+    calls = {"seconds_of_calls": [round(call[0], 3) for call in found]}
+    return {**_figures(lengths, seconds, max(lengths)), **ratio, **calls, **failure}
 
 
 def _options(limit: int) -> dict[str, Any]:
@@ -145,11 +173,12 @@ def _generate(
 def _generate_batch(
     model: LlamaForCausalLM, prompts: Sequence[tuple[int, ...]], num_responses: int, limit: int
 ) -> list[int]:
-    """Return the lengths of responses from transformers' continuous batching."""
+    """Return the lengths of responses from transformers' continuous batching, kept for later."""
     outputs = model.generate_batch(
         inputs=[list(prompt) for prompt in prompts for _ in range(num_responses)],
         generation_config=GenerationConfig(**_options(limit)),
         progress_bar=False,
+        persistent_manager=True,
     )
     return [_num_useful(output.generated_tokens) for output in outputs.values()]
 
