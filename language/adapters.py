@@ -112,7 +112,7 @@ def projection_of(module: nn.Module) -> Projection | None:
         return base if not module.merged else None
     if any(name in module.lora_variant or module.lora_bias.get(name) for name in names):
         return None
-    downs = [_matrix(module, "lora_A", name) for name in names]
+    downs: list[Tensor] = [_matrix(module, "lora_A", name) for name in names]
     ups = [_matrix(module, "lora_B", name) * module.scaling[name] for name in names]
     dtype = base.weight.dtype
     low_rank = LowRank(torch.cat(downs).t().to(dtype), torch.cat(ups, dim=1).t().to(dtype))

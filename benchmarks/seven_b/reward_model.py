@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from benchmarks.seven_b.exactness import padded_scores
-from benchmarks.seven_b.machine import GIGA, Machine
+from benchmarks.seven_b.machine import Machine
 from benchmarks.seven_b.work import (
     Shape,
     Size,
@@ -23,7 +23,7 @@ from rewardmodels.data import Pair
 from rewardmodels.training import PairObjective, pair_losses, weights_for
 
 _FULL_GIGABYTES = 130.0
-"""18 bytes a parameter and activations."""
+"""18 bytes a parameter (bfloat16 weights; float32 weights, gradients, two moments), activations."""
 _RANK = 16
 _PADDED_ROWS = 16
 
@@ -43,8 +43,8 @@ def rm_step_full(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
 
 def rm_small_vs_padded(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
     """Yield lines on small models, packed and padded in one process; TRL is not run here."""
-    for name, shape in size.small:
-        for dtype in ("float32", "bfloat16"):
+    for dtype in ("bfloat16", "float32"):
+        for name, shape in size.small:
             pairs = draw_pairs(4 * size.pairs, shape)
             config = _config(dtype, size.pairs, 0, 16384)
             model = random_scalar_model(shape, machine.device, torch.float32)
@@ -73,6 +73,8 @@ def _measure(machine: Machine, size: Size, rank: int, flops: int) -> dict[str, A
     config = _config("bfloat16", size.pairs, rank, 16384)
     weights = weights_for(model, config, dtype, machine.device)
     learner = create_learner(weights, config.optimizer, 100)
+    if not rank:  # float32 weights, gradients and moments leave little room for activations
+        enable_activation_checkpointing_(weights.working)
     pairs = draw_pairs(size.pairs * size.steps, size.shape)
     steps = [pairs[i : i + size.pairs] for i in range(0, len(pairs), size.pairs)]
     tokens, has_checkpoints, first = _largest(machine, learner, steps[0], config)
@@ -121,7 +123,7 @@ def _largest(
 
     Activations are computed again in the backward pass where a small one does not fit either.
     """
-    tokens, has_checkpoints = config.tokens_per_microbatch, False
+    tokens, has_checkpoints = config.tokens_per_microbatch, not config.lora_rank
     while True:
         bounded = _config(config.dtype, config.pairs_per_batch, config.lora_rank, tokens)
         try:
@@ -135,7 +137,7 @@ def _largest(
         elif tokens > 1024:
             tokens //= 2
         else:
-            raise RuntimeError(f"{tokens} tokens do not fit into {machine.memory / GIGA:.0f} GB")
+            raise RuntimeError(f"{tokens} tokens do not fit into {machine.memory:.0f} GB")
 
 
 def _step_seconds(

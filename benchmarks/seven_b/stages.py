@@ -42,7 +42,7 @@ STAGES: dict[str, tuple[Stage, float]] = {
     "rm_step_full": (rm_step_full, 90.0),
     "best_of_k": (best_of_k, 200.0),
     "ppo_iteration_lora": (ppo_iteration_lora, 150.0),
-    "rm_small_vs_padded": (rm_small_vs_padded, 60.0),
+    "rm_small_vs_padded": (rm_small_vs_padded, 90.0),
 }
 """In order of importance, with the seconds after which each is cut off."""
 

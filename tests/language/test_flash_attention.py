@@ -11,8 +11,10 @@ from torch import Tensor
 from language import flash_attention
 from language.flash_attention import Spans, attend_by_flash
 from language.packed_attention import GPUPlan, attend_by_segments, takes_flash
-from language.packing import pack_rows
+from language.packing import pack_rows, packed_hidden
+from language.precision import cast_parameters_
 from language.rows import TokenRow
+from tests.models import tiny_policy
 
 PROMPT = tuple(range(10, 30))
 ROWS = [
@@ -69,6 +71,29 @@ def test_float32_and_odd_heads_are_not_for_the_kernel() -> None:
     assert not takes_flash(torch.float32, 128)
     assert not takes_flash(torch.bfloat16, 12)
     assert not takes_flash(torch.bfloat16, 512)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("is_flash", [True, False])
+def test_a_gpu_attends_in_half_precision_as_a_cpu_does_in_single(
+    is_flash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    if not is_flash:
+        monkeypatch.setattr("language.packed_attention.DTYPES", ())
+    results = {}
+    for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+        model = tiny_policy(hidden_size=64).to(device)
+        cast_parameters_(model, dtype)
+        packed = pack_rows(ROWS, device=device)
+        hidden_ND = packed_hidden(model.model, packed)[packed.row_N]
+        torch.autograd.backward(hidden_ND.float().square().mean())
+        grad = model.model.layers[0].self_attn.k_proj.weight.grad
+        assert grad is not None
+        results[device] = (hidden_ND.detach().float().cpu(), grad.float().cpu())
+    for on_gpu, on_cpu in zip(results["cuda"], results["cpu"], strict=True):
+        assert (on_gpu - on_cpu).norm() < 0.03 * on_cpu.norm()
 
 
 def _stretches(queries: Spans, keys: Spans) -> Iterator[tuple[slice, slice]]:
