@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +62,8 @@ def commit() -> str:
 
 def peer_python(name: str, requirements: list[str]) -> Path:
     """Return the interpreter of the peer's own virtual environment, made on first use."""
+    import venv  # some bare machines have none, and need none
+
     folder = HOME / "environments" / name
     stamp = folder / "requirements.txt"
     python = folder / "bin" / "python"

@@ -55,6 +55,8 @@ def attention_ways(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
             work = partial(_work, attend, inputs)
             first = machine.seconds(work)
             second = machine.median_seconds(work, 5)
+        except TimeoutError:
+            raise
         except Exception as error:  # noqa: BLE001 - a way that is not there is a result
             yield {**line, "error": f"{type(error).__name__}: {error}"[:500]}
             continue

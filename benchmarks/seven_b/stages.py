@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import transformers
 
 from benchmarks.frame import commit, write_line
 from benchmarks.seven_b.attention_ways import attention_ways
-from benchmarks.seven_b.exactness import exact
+from benchmarks.seven_b.exactness import exact, is_bad_flash, without_flash
 from benchmarks.seven_b.machine import Machine, time_limit
 from benchmarks.seven_b.ppo import ppo_iteration_lora
 from benchmarks.seven_b.reward_model import rm_small_vs_padded, rm_step_full, rm_step_lora
@@ -66,13 +67,19 @@ def run_stages(folder: Path | None) -> None:
         "size": size.name,
         "commit": commit(),
     }
-    for name in names:
-        print(f"Running {name}", file=sys.stderr, flush=True)
-        machine.release()
-        started = time.monotonic()
-        for line in _lines_of(name, machine, size):
-            elapsed = round(time.monotonic() - started, 2)
-            _write({"stage": name, **line, "stage_seconds": elapsed, **common}, folder)
+    with ExitStack() as fallbacks:
+        for name in names:
+            print(f"Running {name}", file=sys.stderr, flush=True)
+            machine.release()
+            started = time.monotonic()
+            has_bad_flash = False
+            for line in _lines_of(name, machine, size):
+                elapsed = round(time.monotonic() - started, 2)
+                _write({"stage": name, **line, "stage_seconds": elapsed, **common}, folder)
+                has_bad_flash |= is_bad_flash(line)
+            if has_bad_flash:  # the later stages have something to measure all the same
+                fallbacks.enter_context(without_flash())
+                common["fallback"] = "FlexAttention"
     machine.release()
 
 

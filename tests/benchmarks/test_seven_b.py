@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.frame import ROOT
+from benchmarks.seven_b.exactness import is_bad_flash
 from benchmarks.seven_b.stages import STAGES, run_stages
 from benchmarks.seven_b.work import SEVEN_B, draw_pairs, num_distinct_tokens, num_real_tokens
 
@@ -94,6 +95,14 @@ def test_a_stage_that_fails_leaves_its_error(
     assert "TimeoutError" in first["error"]
     assert last["stage"] == "calibration"
     assert last["tflops_float32"] > 0
+
+
+def test_flash_attention_is_given_up_where_it_fails_or_is_far_off() -> None:
+    line = {"attention": "flash, segments merged"}
+    assert is_bad_flash({**line, "error": "no kernel"})
+    assert is_bad_flash({**line, "max_differences": {"gradients_relative_norm": float("nan")}})
+    assert not is_bad_flash({**line, "max_differences": {"gradients_relative_norm": 0.05}})
+    assert not is_bad_flash({"attention": "FlexAttention", "error": "no compiler"})
 
 
 def test_rows_are_as_long_as_hh_rlhfs() -> None:
