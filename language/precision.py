@@ -1,5 +1,6 @@
 """Weights in two precisions: float32 for the optimizer, and what the layers compute with."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Generic, TypeVar
 
@@ -38,7 +39,12 @@ class MixedWeights(Generic[Model]):
 
 def enable_activation_checkpointing_(model: PreTrainedModel) -> None:
     """Keep each layer's input only and compute the layer again in the backward pass."""
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    enable: Callable[[dict[str, bool]], None]
+    if hasattr(model, "activation_checkpointing_enable"):
+        enable = model.activation_checkpointing_enable
+    else:  # before transformers 5.23
+        enable = model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
     # Transformers checkpoints in training mode alone; every dropout is off (language.models).
     nn.Module.train(model)
 
@@ -56,14 +62,21 @@ def cast_frozen_(model: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def float_trained_(model: nn.Module) -> None:
+    """Give the weights that are trained float32, whatever the others are."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def _copy_in(master: Model, dtype: torch.dtype) -> Model:
-    working = deepcopy(master)
+    # Frozen weights are not copied: the two models hold the same parameter.
+    frozen = {id(p): p for p in master.parameters() if not p.requires_grad}
+    working = deepcopy(master, {**frozen})
     cast_parameters_(working, dtype)
     for parameter, target in zip(working.parameters(), master.parameters(), strict=True):
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_HandOver(target))
-        else:
-            target.data = parameter.data
     return working
 
 

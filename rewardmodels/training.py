@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from language.adapters import add_adapters_, merge_adapters_
+from language.precision import float_trained_
 from language.runs import RunContext
 from language.scalars import create_scalar_model
 from language.sharding import Weights, save_output, weights_of
@@ -94,13 +95,18 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     assert isinstance(config, RewardModelConfig), f"{type(config).__name__} is another run's"
     inputs = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = _tokenizer_of(inputs)
-    # Trained in float32; run in the type that the config names.
-    model = create_scalar_model(inputs["policy"], seed=config.seed, device=context.loading_device)
+    # What is trained is float32; it runs in the type that the config names, as frozen weights do.
+    model = create_scalar_model(
+        inputs["policy"],
+        seed=config.seed,
+        dtype=context.dtype if config.lora_rank else torch.float32,
+        device=context.loading_device,
+    )
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
     data = _read_data(inputs, config, tokenizer, max_tokens)
     batches = plan_batches(len(data.train.pairs), config, context.generator)
     num_parameters = model.num_parameters()
-    weights = _weights_for(model, config, context)
+    weights = weights_for(model, config, context.dtype, context.device)
     train_in_steps(
         weights,
         data.train.pairs,
@@ -147,18 +153,17 @@ def _read_data(
     return _Data(selection, train_pairs, test_pairs)
 
 
-def _weights_for(
-    model: LlamaForSequenceClassification, config: RewardModelConfig, context: RunContext
+def weights_for(
+    model: LlamaForSequenceClassification,
+    config: RewardModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Weights[LlamaForSequenceClassification]:
     """Return the weights that are trained: all of `model`, or adapters and head where asked for."""
     if config.lora_rank:
         add_adapters_(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
-    return weights_of(
-        model,
-        context.dtype,
-        context.device,
-        checkpoint_activations=config.checkpoint_activations,
-    )
+        float_trained_(model)
+    return weights_of(model, dtype, device, checkpoint_activations=config.checkpoint_activations)
 
 
 def _summary_of(data: _Data) -> dict[str, object]:
@@ -195,8 +200,8 @@ def pair_losses(
     config: RewardModelConfig,
 ) -> Tensor:
     """Return losses_N: the ranking loss, and the weighted safety loss where it is turned on."""
-    margins_N = margins_of([pair.rating for pair in pairs], config.margins)
-    margins_N = margins_N.to(chosen_scores_N.device)
+    device = chosen_scores_N.device
+    margins_N = margins_of([pair.rating for pair in pairs], config.margins, device=device)
     losses_N = ranking_loss(chosen_scores_N, rejected_scores_N, margins_N)
     if config.safety_loss_weight:
         bins = [pair.safety_bin for pair in pairs]
