@@ -32,10 +32,11 @@ _STATEMENTS = (
     """,
     """
     INSERT INTO annotation_sample
-        (id, comparison_id, side, text, policy_id, temperature, top_p, seed, num_tokens,
-         is_finished, created_at)
+        (id, comparison_id, side, text, html, renderer, policy_id, temperature, top_p, seed,
+         num_tokens, is_finished, created_at)
     SELECT 2 * i + s, i, CASE s WHEN 0 THEN 'left' ELSE 'right' END,
-        %(text)s || (2 * i + s) || '.', %(policy)s, 0.7 + 0.2 * s, 1.0, i, 60, true, now()
+        %(text)s || (2 * i + s) || '.', replace(%(html)s, %(mark)s, (2 * i + s)::text),
+        %(renderer)s, %(policy)s, 0.7 + 0.2 * s, 1.0, i, 60, true, now()
     FROM generate_series(%(first)s, %(last)s) AS i, generate_series(0, 1) AS s
     """,
     """
@@ -71,6 +72,8 @@ TEXT = """First write the two numbers below each other, so that **units stand be
 
 So adding a number to itself is the same as doubling it, and the answer is """
 """Markdown of a usual response; a number follows, so that no two are equal."""
+_MARK = 987_654_321
+"""Stands for the number while the text is rendered: a number is rendered as it is."""
 
 
 class Seed(NamedTuple):
@@ -129,6 +132,9 @@ def fill(seed: Seed, *, first: int, last: int) -> None:
     """Add comparisons `first` to `last`, judged by their authors, with one slot free each."""
     from django.db import connection
 
+    from annotation.rendering import rendered
+
+    rendering = rendered(f"{TEXT}{_MARK}.")
     values = {
         "round": seed.round_id,
         "guidelines": seed.guidelines_id,
@@ -136,6 +142,8 @@ def fill(seed: Seed, *, first: int, last: int) -> None:
         "authors": seed.author_ids,
         "num_authors": len(seed.author_ids),
         "text": TEXT,
+        "mark": str(_MARK),
+        **rendering,
         "first": first,
         "last": last,
     }

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from jinja2 import Environment, StrictUndefined
 
-from webapp.rendering import render_markdown
+from annotation.rendering import render_markdown
 from webapp.selectors.dialogues import new_client_key
 
 

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from annotation import services
 from annotation.models import Comparison, ImportedItem, Round, User
-from annotation.selectors import get_slot_for
+from annotation.selectors import get_slot_to_judge_for
 from annotation.services import Overlap
 from annotation.work import WorkKind
 from benchmarks import annotator_seed
@@ -80,7 +80,7 @@ def imported(reader: User) -> Round:
 
 def loop(reader: User, slot_id: int) -> int:
     """Judge a slot as the page does, and take the next one; return its id."""
-    slot = get_slot_for(reader, slot_id)
+    slot = get_slot_to_judge_for(reader, slot_id)
     services.submit_slot(
         annotator=reader,
         slot=slot,

@@ -1,7 +1,7 @@
 """The annotator's forms: a prompt, a judgement, passing on, a flag."""
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from django import forms
@@ -110,19 +110,30 @@ class JudgementForm(forms.Form):
         self,
         data: Any = None,  # noqa: ANN401 - Django's own: a QueryDict or None
         *,
-        pair: PairView,
+        axis: Axis,
+        left_id: int,
+        right_id: int,
         initial: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data, initial=initial)
-        self._sample_of_side = {
-            Side.LEFT: pair.left.sample_id,
-            Side.RIGHT: pair.right.sample_id,
-        }
+        self._sample_of_side = {Side.LEFT: left_id, Side.RIGHT: right_id}
         self._values = {
             f"{self._sample_of_side[step.side]}:{step.rating.value}": step for step in STEPS
         }
-        self.is_safety = pair.axis is Axis.SAFETY
+        self.is_safety = axis is Axis.SAFETY
         self.fields["safe"].required = self.is_safety
+
+    @classmethod
+    def of(
+        cls,
+        pair: PairView,
+        data: Any = None,  # noqa: ANN401 - Django's own: a QueryDict or None
+        *,
+        initial: dict[str, Any] | None = None,
+    ) -> Self:
+        """Return the form of a pair as it is shown."""
+        ids = {"left_id": pair.left.sample_id, "right_id": pair.right.sample_id}
+        return cls(data, axis=pair.axis, **ids, initial=initial)
 
     @property
     def neither(self) -> list[NeitherChoice]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webapp.rendering import render_markdown
+from annotation.rendering import render_markdown
 
 
 @pytest.mark.parametrize(
