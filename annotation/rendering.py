@@ -5,6 +5,7 @@ name of the renderer that made it (decision 0017). HTML of another renderer is n
 """
 
 import hashlib
+import re
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +53,10 @@ def rendered(text: str) -> Rendered:
     return {"html": _render(text), "renderer": RENDERER}
 
 
+_PLAIN = re.compile(r"[A-Za-z](?:[A-Za-z0-9 ,.?!;()'%/-]*[A-Za-z0-9,.?!;()'%/-])?")
+"""One line of text that means nothing else in Markdown, as most prompts are."""
+
+
 @lru_cache(maxsize=4096)
 def render_markdown(text: str) -> SafeString:
     """Return `text` as sanitised HTML.
@@ -64,6 +69,8 @@ def render_markdown(text: str) -> SafeString:
 
 
 def _render(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return f'<p dir="auto">{text}</p>\n'
     tokens = _parser.parse(text)
     for token in tokens:
         _lower_heading(token)
