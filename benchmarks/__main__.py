@@ -12,6 +12,7 @@ NAMES = (
     "best_of_k",
     "ppo_iteration",
     "annotator_loop",
+    "annotator_plans",
 )
 EXPERIMENTS = (
     "reward_model_parity",

@@ -5,6 +5,8 @@ million comparisons (six million rows) take minutes; every other constraint and 
 """
 
 import os
+import re
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -176,30 +178,37 @@ def sessions(seed: Seed) -> list[str]:
     return cookies
 
 
+class Reader:
+    """An annotator in this process, without a web server: judges pair after pair."""
+
+    def __init__(self, session: str) -> None:
+        from django.test import Client
+
+        self._client = Client(SERVER_NAME="localhost")
+        self._client.cookies["sessionid"] = session
+        address = self._client.post("/annotate/next/").headers["Location"]
+        self._page = self._client.get(address).content.decode()
+
+    def judge(self) -> None:
+        """Submit a judgement of the pair on the page; the next one takes its place."""
+        choice = re.findall(r'name="choice" value="([^"]+)"', self._page)[0]
+        address = re.findall(r'hx-post="([^"]+/judge/)"', self._page)[0]
+        fields = {"choice": choice, "client_key": str(uuid.uuid4()), "active_seconds": "20"}
+        response = self._client.post(address, fields, headers={"HX-Request": "true"})
+        assert response.status_code == 200, f"the judgement answered {response.status_code}"
+        self._page = response.content.decode()
+
+
 def queries_per_loop(session: str) -> int:
     """Return the SQL statements of one loop, session and person included, transactions not."""
-    import re
-    import uuid
-
     from django.db import connection
-    from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
-    client = Client(SERVER_NAME="localhost")
-    client.cookies["sessionid"] = session
-    page = client.get(client.post("/annotate/next/").headers["Location"]).content.decode()
-    number = 0
-    for _ in range(2):  # the first loop warms up
-        choice = re.findall(r'name="choice" value="([^"]+)"', page)[0]
-        address = re.findall(r'hx-post="([^"]+/judge/)"', page)[0]
-        fields = {"choice": choice, "client_key": str(uuid.uuid4()), "active_seconds": "20"}
-        with CaptureQueriesContext(connection) as captured:
-            response = client.post(address, fields, headers={"HX-Request": "true"})
-        page = response.content.decode()
-        transactions = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
-        sent = [q["sql"] for q in captured.captured_queries]
-        # Two statements may travel in one message.
-        number = sum(
-            max(1, sql.count("EXECUTE ")) for sql in sent if not sql.startswith(transactions)
-        )
-    return number
+    reader = Reader(session)
+    reader.judge()  # warms up
+    with CaptureQueriesContext(connection) as captured:
+        reader.judge()
+    transactions = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    sent = [q["sql"] for q in captured.captured_queries]
+    # Two statements may travel in one message.
+    return sum(max(1, sql.count("EXECUTE ")) for sql in sent if not sql.startswith(transactions))
