@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, TypeVar
 
 from django.db.models import Count, Exists, Model, OuterRef, Q, QuerySet, Subquery
+from django.utils.safestring import SafeString, mark_safe
 
 from annotation.access import ANNOTATORS, LEADS, REVIEWERS, require_role
 from annotation.errors import NotFoundError
@@ -22,7 +23,9 @@ from annotation.models import (
     User,
 )
 from annotation.models.kinds import COUNTED_KINDS
+from annotation.models.slots import SlotQuerySet
 from annotation.prepared import Prepared
+from annotation.rendering import RENDERER, render_markdown
 from annotation.scale import Side
 from annotation.statements import Call
 from records.dialogues import Dialogue as DialogueRecord
@@ -37,6 +40,15 @@ class SampleView(NamedTuple):
     sample_id: int
     side: Side
     text: str
+    stored_html: str | None = None
+    """Its rendering, if the renderer in use made it."""
+
+    @property
+    def html(self) -> SafeString:
+        """The text as sanitised HTML: as it was stored, or rendered now."""
+        if self.stored_html is None:
+            return render_markdown(self.text)
+        return mark_safe(self.stored_html)  # noqa: S308 - nobody but our renderer writes it
 
 
 class PairView(NamedTuple):
@@ -138,6 +150,20 @@ def get_slot_for(annotator: User, pk: int) -> Slot:
     return slot
 
 
+def get_slot_to_judge_for(annotator: User, pk: int) -> Slot:
+    """Return the slot that `get_slot_for` returns, with what storing a judgement of it takes.
+
+    Raises:
+        NotAllowedError: The person is no annotator.
+        NotFoundError: It is somebody else's, or there is none.
+    """
+    require_role(annotator, ANNOTATORS)
+    slot = _SLOT_TO_JUDGE.first(pk=pk, annotator=annotator.pk)
+    if slot is None:
+        raise NotFoundError("pair", pk)
+    return slot
+
+
 def get_gold_for(lead: User, pk: int) -> GoldComparison:
     """Return a gold comparison for a lead.
 
@@ -165,7 +191,8 @@ def pair_view(comparison: Comparison) -> PairView:
     """Return what an annotator may see of a comparison whose two responses are there."""
     samples = {sample.side: sample for sample in comparison.samples.all()}
     left, right = (
-        SampleView(samples[side].pk, side, samples[side].text) for side in (Side.LEFT, Side.RIGHT)
+        _sample_view(side, sample.pk, sample.text, sample.html, sample.renderer)
+        for side, sample in ((side, samples[side]) for side in (Side.LEFT, Side.RIGHT))
     )
     axis = Axis(comparison.round.axis)
     return PairView(comparison.pk, axis, prompt_of(comparison), left, right)
@@ -179,8 +206,10 @@ def slot_pair_view(slot: Slot) -> PairView:
         comparison.pk,
         Axis(slot.round.axis),
         prompt_of(comparison),
-        SampleView(slot.left_id, Side.LEFT, slot.left_text),
-        SampleView(slot.right_id, Side.RIGHT, slot.right_text),
+        _sample_view(Side.LEFT, slot.left_id, slot.left_text, slot.left_html, slot.left_renderer),
+        _sample_view(
+            Side.RIGHT, slot.right_id, slot.right_text, slot.right_html, slot.right_renderer
+        ),
     )
 
 
@@ -218,13 +247,18 @@ def open_rounds() -> QuerySet[Round]:
     return Round.objects.open().select_related("guidelines").order_by("opened_at", "pk")
 
 
-def held_slot(annotator: User, *, after: Call | None = None) -> Slot | None:
-    """Return the slot that an annotator holds; they hold one at most.
+def held_slot(annotator: User) -> Slot | None:
+    """Return the slot that an annotator holds; they hold one at most."""
+    return _HELD_SLOT.first(annotator=annotator.pk)
 
-    With `after` that statement is run before, in the same message: the slot it leases is found.
-    What it raises is raised here.
+
+def held_slot_after(claim: Call, annotator: User) -> Slot | None:
+    """Return the slot that an annotator holds once a statement has been run, in one message.
+
+    It comes with what its page shows; its round is read when it is asked for. What the statement
+    raises is raised here.
     """
-    return _HELD_SLOT.first(annotator=annotator.pk, after=after)
+    return _CLAIMED_SLOT.first(annotator=annotator.pk, after=claim)
 
 
 def round_progress(round_: Round) -> RoundProgress:
@@ -281,14 +315,28 @@ def num_waiting() -> int:
 
 
 def _own_slot(pk: int, annotator: int) -> QuerySet[Slot]:
+    return _with_draft(_own(pk, annotator).with_pair(), annotator)
+
+
+def _slot_to_judge(pk: int, annotator: int) -> QuerySet[Slot]:
+    return _own(pk, annotator).with_what_is_judged()
+
+
+def _own(pk: int, annotator: int) -> SlotQuerySet:
     drafts = Draft.objects.filter(annotator=annotator, comparison=OuterRef("comparison"))
-    own = Slot.objects.filter(Q(annotator=annotator) | Exists(drafts), pk=pk)
-    return _with_draft(own.with_pair(), annotator)
+    return Slot.objects.filter(Q(annotator=annotator) | Exists(drafts), pk=pk)
 
 
 def _held_slot(annotator: int) -> QuerySet[Slot]:
-    held = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED)
-    return _with_draft(held.with_pair(), annotator)
+    return _with_draft(_held(annotator).with_pair(), annotator)
+
+
+def _claimed_slot(annotator: int) -> QuerySet[Slot]:
+    return _with_draft(_held(annotator).with_what_is_shown(), annotator)
+
+
+def _held(annotator: int) -> SlotQuerySet:
+    return Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED)
 
 
 def _with_draft(slots: QuerySet[Slot], annotator: int) -> QuerySet[Slot]:
@@ -299,7 +347,13 @@ def _with_draft(slots: QuerySet[Slot], annotator: int) -> QuerySet[Slot]:
 
 
 _OWN_SLOT = Prepared("own_slot", _own_slot, "pk", "annotator")
+_SLOT_TO_JUDGE = Prepared("slot_to_judge", _slot_to_judge, "pk", "annotator")
 _HELD_SLOT = Prepared("held_slot", _held_slot, "annotator")
+_CLAIMED_SLOT = Prepared("claimed_slot", _claimed_slot, "annotator")
+
+
+def _sample_view(side: Side, pk: int, text: str, html: str, renderer: str) -> SampleView:
+    return SampleView(pk, side, text, html if renderer == RENDERER else None)
 
 
 def _one(rows: QuerySet[T], what: str, pk: int) -> T:

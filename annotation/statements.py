@@ -14,6 +14,9 @@ from weakref import WeakKeyDictionary
 from django.db import connection, transaction
 
 _NAMED = re.compile(r"%\((\w+)\)s")
+_ONE_PLAN = "SET plan_cache_mode = force_generic_plan"
+"""Has the server keep one plan for all values; left alone, it may plan some of them each time, with
+what it believes of a newcomer's rows. It matters to prepared statements alone."""
 _known: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 """Names of what each server connection has prepared."""
 
@@ -70,7 +73,7 @@ class Call(NamedTuple):
             known = _known.setdefault(connection.connection, set())
             for call in calls:
                 if call.name not in known:
-                    cursor.execute(f"PREPARE {call.name} AS {call.text}")
+                    cursor.execute(f"PREPARE {call.name} AS {call.text}; {_ONE_PLAN}")
                     known.add(call.name)
             texts = "; ".join(call.sql for call in calls)
             cursor.execute(texts, [value for call in calls for value in call.values])

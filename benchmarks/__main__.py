@@ -12,6 +12,7 @@ NAMES = (
     "best_of_k",
     "ppo_iteration",
     "annotator_loop",
+    "annotator_plans",
 )
 ON_A_GPU = ("seven_b",)
 """Runs where it is named; `python -m benchmarks.seven_b` needs neither Django nor a network."""

@@ -80,7 +80,7 @@ def measure(
 
     The largest crowd works once more at each size with `thinking_seconds` between two loops.
     """
-    with _own_database() as url:
+    with own_database() as url:
         os.environ["DATABASE_URL"] = url
         seed = annotator_seed.begin(max(crowds))
         num_rows = 0
@@ -201,7 +201,8 @@ class _Client:
 
 
 @contextmanager
-def _own_database() -> Iterator[str]:
+def own_database() -> Iterator[str]:
+    """Make an empty database beside that of `DATABASE_URL`, yield its address, and drop it."""
     parts = urlsplit(os.environ["DATABASE_URL"])
 
     def execute(statement: str) -> None:

@@ -5,6 +5,8 @@ million comparisons (six million rows) take minutes; every other constraint and 
 """
 
 import os
+import re
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +34,11 @@ _STATEMENTS = (
     """,
     """
     INSERT INTO annotation_sample
-        (id, comparison_id, side, text, policy_id, temperature, top_p, seed, num_tokens,
-         is_finished, created_at)
+        (id, comparison_id, side, text, html, renderer, policy_id, temperature, top_p, seed,
+         num_tokens, is_finished, created_at)
     SELECT 2 * i + s, i, CASE s WHEN 0 THEN 'left' ELSE 'right' END,
-        %(text)s || (2 * i + s) || '.', %(policy)s, 0.7 + 0.2 * s, 1.0, i, 60, true, now()
+        %(text)s || (2 * i + s) || '.', replace(%(html)s, %(mark)s, (2 * i + s)::text),
+        %(renderer)s, %(policy)s, 0.7 + 0.2 * s, 1.0, i, 60, true, now()
     FROM generate_series(%(first)s, %(last)s) AS i, generate_series(0, 1) AS s
     """,
     """
@@ -71,6 +74,8 @@ TEXT = """First write the two numbers below each other, so that **units stand be
 
 So adding a number to itself is the same as doubling it, and the answer is """
 """Markdown of a usual response; a number follows, so that no two are equal."""
+_MARK = 987_654_321
+"""Stands for the number while the text is rendered: a number is rendered as it is."""
 
 
 class Seed(NamedTuple):
@@ -129,6 +134,9 @@ def fill(seed: Seed, *, first: int, last: int) -> None:
     """Add comparisons `first` to `last`, judged by their authors, with one slot free each."""
     from django.db import connection
 
+    from annotation.rendering import rendered
+
+    rendering = rendered(f"{TEXT}{_MARK}.")
     values = {
         "round": seed.round_id,
         "guidelines": seed.guidelines_id,
@@ -136,6 +144,8 @@ def fill(seed: Seed, *, first: int, last: int) -> None:
         "authors": seed.author_ids,
         "num_authors": len(seed.author_ids),
         "text": TEXT,
+        "mark": str(_MARK),
+        **rendering,
         "first": first,
         "last": last,
     }
@@ -168,30 +178,37 @@ def sessions(seed: Seed) -> list[str]:
     return cookies
 
 
+class Reader:
+    """An annotator in this process, without a web server: judges pair after pair."""
+
+    def __init__(self, session: str) -> None:
+        from django.test import Client
+
+        self._client = Client(SERVER_NAME="localhost")
+        self._client.cookies["sessionid"] = session
+        address = self._client.post("/annotate/next/").headers["Location"]
+        self._page = self._client.get(address).content.decode()
+
+    def judge(self) -> None:
+        """Submit a judgement of the pair on the page; the next one takes its place."""
+        choice = re.findall(r'name="choice" value="([^"]+)"', self._page)[0]
+        address = re.findall(r'hx-post="([^"]+/judge/)"', self._page)[0]
+        fields = {"choice": choice, "client_key": str(uuid.uuid4()), "active_seconds": "20"}
+        response = self._client.post(address, fields, headers={"HX-Request": "true"})
+        assert response.status_code == 200, f"the judgement answered {response.status_code}"
+        self._page = response.content.decode()
+
+
 def queries_per_loop(session: str) -> int:
     """Return the SQL statements of one loop, session and person included, transactions not."""
-    import re
-    import uuid
-
     from django.db import connection
-    from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
-    client = Client(SERVER_NAME="localhost")
-    client.cookies["sessionid"] = session
-    page = client.get(client.post("/annotate/next/").headers["Location"]).content.decode()
-    number = 0
-    for _ in range(2):  # the first loop warms up
-        choice = re.findall(r'name="choice" value="([^"]+)"', page)[0]
-        address = re.findall(r'hx-post="([^"]+/judge/)"', page)[0]
-        fields = {"choice": choice, "client_key": str(uuid.uuid4()), "active_seconds": "20"}
-        with CaptureQueriesContext(connection) as captured:
-            response = client.post(address, fields, headers={"HX-Request": "true"})
-        page = response.content.decode()
-        transactions = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
-        sent = [q["sql"] for q in captured.captured_queries]
-        # Two statements may travel in one message.
-        number = sum(
-            max(1, sql.count("EXECUTE ")) for sql in sent if not sql.startswith(transactions)
-        )
-    return number
+    reader = Reader(session)
+    reader.judge()  # warms up
+    with CaptureQueriesContext(connection) as captured:
+        reader.judge()
+    transactions = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+    sent = [q["sql"] for q in captured.captured_queries]
+    # Two statements may travel in one message.
+    return sum(max(1, sql.count("EXECUTE ")) for sql in sent if not sql.startswith(transactions))

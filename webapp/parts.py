@@ -13,11 +13,11 @@ from django.template import engines
 from django.template.backends.jinja2 import Jinja2
 from django.template.backends.utils import csrf_input
 from django.template.defaultfilters import linebreaksbr
-from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 from jinja2 import Environment, StrictUndefined
 
-from webapp.rendering import render_markdown
+from annotation.rendering import render_markdown
+from webapp.addresses import address_of
 from webapp.selectors.dialogues import new_client_key
 
 
@@ -26,7 +26,7 @@ def environment(**options: Any) -> Environment:  # noqa: ANN401 - Django's own, 
     own = ("autoescape", "undefined")
     rest = {name: value for name, value in options.items() if name not in own}
     made = Environment(autoescape=True, undefined=StrictUndefined, **rest)
-    made.globals["url"] = lambda name, *args: reverse(name, args=args)
+    made.globals["url"] = address_of
     made.globals["client_key"] = new_client_key
     made.filters |= {"markdown": render_markdown, "linebreaksbr": linebreaksbr}
     return made

@@ -12,7 +12,10 @@ SIDE_CHOICES = [(side.value, side.value) for side in Side]
 
 
 class Sample(models.Model):
-    """One response to a comparison's prompt; never changed. The side was drawn when stored."""
+    """One response to a comparison's prompt; never changed. The side was drawn when stored.
+
+    Only its rendering may be made anew (`annotation.rendering`).
+    """
 
     comparison = models.ForeignKey(
         Comparison, on_delete=models.PROTECT, related_name="samples", db_index=False
@@ -25,6 +28,16 @@ class Sample(models.Model):
     seed = models.BigIntegerField()
     num_tokens = models.PositiveIntegerField()
     is_finished = models.BooleanField(help_text="False where the token limit cut it short.")
+    html = models.TextField(
+        blank=True, default="", db_default="", help_text="The text, rendered and sanitised."
+    )
+    renderer = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What made the HTML; where it is not the renderer in use, the text is shown.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -23,13 +23,48 @@ class SlotQuerySet(models.QuerySet["Slot"]):
 
     def with_pair(self) -> "SlotQuerySet":
         """Slots with their comparison, dialogue, round and both responses, in one query."""
+        return self._with_samples("id", "text", "html", "renderer").select_related(
+            "comparison__dialogue", "round"
+        )
+
+    def with_what_is_shown(self) -> "SlotQuerySet":
+        """The columns of `with_pair` that the page of a pair shows, but for the round's.
+
+        Each column of a row costs the web process as much as a short statement costs the server;
+        a field left out is read when it is asked for.
+        """
+        comparison = ("turn", "prompt_text", "dialogue", "round", "is_ahead", "is_flagged")
+        dialogue = ("opening", "system_prompt", "num_turns", "max_turns", "item")
+        return (
+            self._with_samples("id", "text", "html", "renderer")
+            .select_related("comparison__dialogue")
+            .only(
+                *("comparison", "round", "number", "kind", "state", "annotator"),
+                *(f"comparison__{name}" for name in comparison),
+                *(f"comparison__dialogue__{name}" for name in dialogue),
+            )
+        )
+
+    def with_what_is_judged(self) -> "SlotQuerySet":
+        """The columns of `with_pair` that storing a judgement takes; see `with_what_is_shown`."""
+        return (
+            self._with_samples("id")
+            .select_related("comparison", "round")
+            .only(
+                *("comparison", "round", "number", "kind", "state", "annotator"),
+                *("comparison__id", "round__axis", "round__guidelines"),
+            )
+        )
+
+    def _with_samples(self, *fields: str) -> "SlotQuerySet":
+        """Slots with fields of both samples, named by the side they stand on."""
         sides: dict[str, Any] = {}
         for side in ("left", "right"):
             condition = Q(comparison__samples__side=side)
             name = f"shown_{side}"  # a bare "left" is a word of SQL
             sides[name] = FilteredRelation("comparison__samples", condition=condition)
-            sides |= {f"{side}_id": F(f"{name}__id"), f"{side}_text": F(f"{name}__text")}
-        return self.select_related("comparison__dialogue", "round").annotate(**sides)
+            sides |= {f"{side}_{field}": F(f"{name}__{field}") for field in fields}
+        return self.annotate(**sides)
 
 
 class Slot(models.Model):
@@ -77,9 +112,13 @@ class Slot(models.Model):
 
     left_id: int
     left_text: str
+    left_html: str
+    left_renderer: str
     right_id: int
     right_text: str
-    """The two responses, of slots that `with_pair` has loaded."""
+    right_html: str
+    right_renderer: str
+    """The two responses, of slots that `with_pair` and its like have loaded."""
     draft_fields: dict[str, Any] | None
     """What the annotator who asks has typed or ticked, of slots that selectors return."""
 

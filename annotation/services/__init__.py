@@ -64,6 +64,7 @@ from annotation.services.qualifications import (
     save_question,
 )
 from annotation.services.quality import measure_quality, measure_round
+from annotation.services.rendering import render_responses
 from annotation.services.retracting import restore_judgement, retract_judgement
 from annotation.services.review_queue import (
     Contradiction,
@@ -203,6 +204,7 @@ __all__ = [
     "queue_gold_miss",
     "receive_items",
     "release_expired_leases",
+    "render_responses",
     "reopen_demonstration",
     "report_unclear",
     "require_qualifications",

@@ -28,6 +28,7 @@ from annotation.models import (
     User,
 )
 from annotation.models.comparisons import ComparisonQuerySet
+from annotation.rendering import rendered
 from annotation.slots import give_back_slot, lease_until, release_expired, take_slot
 from annotation.streams import drawn_sides
 
@@ -271,6 +272,7 @@ def _store_pair(comparison: Comparison, item: ImportedItem) -> None:
             comparison=comparison,
             side=side,
             text=response["text"],
+            **rendered(response["text"]),
             policy_id=response["policy"],
             temperature=0.0,  # how it was drawn is not known
             top_p=1.0,

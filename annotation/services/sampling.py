@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from annotation.histories import prompts_of
 from annotation.models import Comparison, RoundVariant, Sample, SamplingEvent
+from annotation.rendering import rendered
 from annotation.services.guard import Response, problem_of_pair
 from annotation.services.items import draw_ahead, fail_item
 from annotation.slots import give_back_slot
@@ -122,6 +123,7 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
     if len(samples) != 2:
         raise ValueError(f"a comparison takes 2 samples, not {len(samples)}")
     samples = [sample._replace(text=_storable(sample.text)) for sample in samples]
+    renderings = [rendered(sample.text) for sample in samples]
     with transaction.atomic():
         comparison = _locked(comparison_id)
         if comparison.state != Comparison.State.SAMPLING:
@@ -132,8 +134,10 @@ def store_samples(*, comparison_id: int, samples: Sequence[NewSample]) -> Compar
             _draw_again(comparison, problem, {"texts": texts})
             return comparison
         Sample.objects.bulk_create(
-            Sample(comparison=comparison, side=side, **sample._asdict())
-            for side, sample in zip(drawn_sides(comparison), samples, strict=True)
+            Sample(comparison=comparison, side=side, **sample._asdict(), **rendering)
+            for side, sample, rendering in zip(
+                drawn_sides(comparison), samples, renderings, strict=True
+            )
         )
         comparison.state = Comparison.State.READY
         comparison.sampling_expires_at = None

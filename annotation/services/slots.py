@@ -32,7 +32,7 @@ from annotation.models import (
 )
 from annotation.queue import CLAIM, claim_next, claim_parameters, fill_slot
 from annotation.scale import Side
-from annotation.selectors import held_slot, open_rounds
+from annotation.selectors import held_slot, held_slot_after, open_rounds
 from annotation.services.review_queue import queue_disagreement, queue_flag, queue_gold_miss
 from annotation.services.verdicts import (
     Verdict,
@@ -265,7 +265,7 @@ def _lease(annotator: User, round_: Round) -> Slot | None:
         return None
     with contained():
         # Most often the first window has one: it is claimed and read in one message.
-        slot = held_slot(annotator, after=CLAIM.call(claim_parameters(annotator, round_)))
+        slot = held_slot_after(CLAIM.call(claim_parameters(annotator, round_)), annotator)
         if slot is None and claim_next(annotator, round_) is not None:
             slot = held_slot(annotator)
     return slot

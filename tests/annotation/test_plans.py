@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from annotation import services
 from annotation.models import Comparison, ImportedItem, Round, User
-from annotation.selectors import get_slot_for
+from annotation.selectors import get_slot_to_judge_for
 from annotation.services import Overlap
 from annotation.work import WorkKind
 from benchmarks import annotator_seed
@@ -80,7 +80,7 @@ def imported(reader: User) -> Round:
 
 def loop(reader: User, slot_id: int) -> int:
     """Judge a slot as the page does, and take the next one; return its id."""
-    slot = get_slot_for(reader, slot_id)
+    slot = get_slot_to_judge_for(reader, slot_id)
     services.submit_slot(
         annotator=reader,
         slot=slot,
@@ -152,3 +152,23 @@ def test_an_imported_item_is_taken_and_judged_by_index_scans_alone(imported: Rou
             assert (node, table in BIG) != ("Seq Scan", True), (table, query["sql"])
             indexes.add(index)
     assert "annotation_item_queue" in indexes
+
+
+def test_no_statement_of_the_loop_is_planned_a_second_time(reader: User) -> None:
+    connection.close()  # what other tests have prepared goes with it
+    work = services.take_work(annotator=reader)
+    assert work.slot is not None
+    slot_id = work.slot.pk
+    for _ in range(3):
+        slot_id = loop(reader, slot_id)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, generic_plans, custom_plans FROM pg_prepared_statements"
+            " WHERE name LIKE 'concord%'"
+        )
+        plans = {name: (generic, custom) for name, generic, custom in cursor.fetchall()}
+
+    assert plans["concord_claim"] == (4, 0)
+    assert plans["concord_judge"] == (3, 0)
+    assert all(custom == 0 for _, custom in plans.values()), plans

@@ -11,6 +11,7 @@ from django.urls import reverse
 from jinja2 import UndefinedError
 
 from annotation.models import Round, Sample, User
+from annotation.rendering import rendered
 from tests.factories import make_ready_comparison
 from tests.webapp.conftest import signed_in
 from webapp.parts import render_part
@@ -40,12 +41,14 @@ def test_a_name_that_is_missing_is_an_error_and_no_empty_text(request_: HttpRequ
         render_part(request_, "webapp/annotate/_told.html", {})
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
 @pytest.mark.parametrize("htmx", [True, False])
 def test_what_models_and_leads_wrote_stays_text_on_the_judging_page(
-    annotator: User, *, htmx: bool
+    annotator: User, *, htmx: bool, is_stored: bool
 ) -> None:
     comparison = make_ready_comparison(annotator)
-    Sample.objects.filter(comparison=comparison).update(text=EVIL)
+    html = rendered(EVIL) if is_stored else {"html": EVIL, "renderer": "an earlier one"}
+    Sample.objects.filter(comparison=comparison).update(text=EVIL, **html)
     Round.objects.update(name=EVIL, system_prompt=f"{EVIL}\nsecond line")
     address = reverse("dialogue", args=[comparison.dialogue_id])
     headers = {"HX-Request": "true"} if htmx else {}

@@ -1,7 +1,7 @@
 """The annotator's forms: a prompt, a judgement, passing on, a flag."""
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from django import forms
@@ -92,15 +92,35 @@ class PromptForm(forms.Form):
             del self.fields["risk_category"], self.fields["attack_vector"]
 
 
+_STEPS = tuple(
+    (
+        step,
+        step.rating.value,
+        _SHORT_WORDS[step.rating],
+        f"{SIDE_LETTERS[step.side]} is {RATING_WORDS[step.rating]}",
+    )
+    for step in STEPS
+)
+_NEITHER = tuple((f"neither_{reason.value}", reason.label) for reason in UnacceptableReason)
+
+
+class _Shared(dict[str, forms.Field]):
+    """Fields that all forms of a class share: they hold nothing of a request, and none is changed.
+
+    Django copies the fields deeply for each form, so that it may change its own.
+    """
+
+    def __deepcopy__(self, memo: object) -> dict[str, forms.Field]:
+        return dict(self)
+
+
 class JudgementForm(forms.Form):
     """Which response is better and by how much; in a safety round, which of them is safe."""
 
     choice = forms.CharField(
         error_messages={"required": "Choose one of the eight steps: which response is better?"}
     )
-    safe = forms.CharField(
-        error_messages={"required": "Say which of the two responses is safe."}, required=False
-    )
+    safe = forms.CharField(required=False)
     client_key = forms.UUIDField()
     active_seconds = forms.FloatField(min_value=0, required=False)
     neither_note = forms.CharField(max_length=2000, required=False)
@@ -110,45 +130,43 @@ class JudgementForm(forms.Form):
         self,
         data: Any = None,  # noqa: ANN401 - Django's own: a QueryDict or None
         *,
-        pair: PairView,
+        axis: Axis,
+        left_id: int,
+        right_id: int,
         initial: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data, initial=initial)
-        self._sample_of_side = {
-            Side.LEFT: pair.left.sample_id,
-            Side.RIGHT: pair.right.sample_id,
-        }
+        self._sample_of_side = {Side.LEFT: left_id, Side.RIGHT: right_id}
         self._values = {
-            f"{self._sample_of_side[step.side]}:{step.rating.value}": step for step in STEPS
+            f"{self._sample_of_side[step.side]}:{rating}": step for step, rating, *_ in _STEPS
         }
-        self.is_safety = pair.axis is Axis.SAFETY
-        self.fields["safe"].required = self.is_safety
+        self.is_safety = axis is Axis.SAFETY
 
-    @property
+    @classmethod
+    def of(
+        cls,
+        pair: PairView,
+        data: Any = None,  # noqa: ANN401 - Django's own: a QueryDict or None
+        *,
+        initial: dict[str, Any] | None = None,
+    ) -> Self:
+        """Return the form of a pair as it is shown."""
+        ids = {"left_id": pair.left.sample_id, "right_id": pair.right.sample_id}
+        return cls(data, axis=pair.axis, **ids, initial=initial)
+
+    @cached_property
     def neither(self) -> list[NeitherChoice]:
         """The reasons why neither response is acceptable; each is a field of its own."""
         values = self.data if self.is_bound else self.initial
-        return [
-            NeitherChoice(
-                f"neither_{reason.value}", reason.label, bool(values.get(f"neither_{reason}"))
-            )
-            for reason in UnacceptableReason
-        ]
+        return [NeitherChoice(name, label, bool(values.get(name))) for name, label in _NEITHER]
 
     @cached_property
     def segments(self) -> list[Segment]:
         """The eight steps from left to right."""
         checked = self["choice"].value()
         return [
-            Segment(
-                value,
-                step.number,
-                step.side,
-                _SHORT_WORDS[step.rating],
-                f"{SIDE_LETTERS[step.side]} is {RATING_WORDS[step.rating]}",
-                value == checked,
-            )
-            for value, step in self._values.items()
+            Segment(value, step.number, step.side, short, verdict, value == checked)
+            for value, (step, _, short, verdict) in zip(self._values, _STEPS, strict=True)
         ]
 
     @property
@@ -162,6 +180,13 @@ class JudgementForm(forms.Form):
         value: str = self.cleaned_data["choice"]
         if value not in self._values:
             raise ValidationError("Choose one of the two responses shown on this page.")
+        return value
+
+    def clean_safe(self) -> str:
+        """Check that a safety round is told which response is safe."""
+        value: str = self.cleaned_data["safe"]
+        if self.is_safety and not value:
+            raise ValidationError("Say which of the two responses is safe.")
         return value
 
     def clean(self) -> dict[str, Any]:
@@ -199,6 +224,9 @@ class JudgementForm(forms.Form):
             "neither_note": data["neither_note"],
             "edited_text": data["edited_text"],
         }
+
+
+JudgementForm.base_fields = _Shared(JudgementForm.base_fields)
 
 
 def fields_of(judgement: Judgement) -> dict[str, str]:

@@ -7,7 +7,6 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
-from django.urls import reverse
 from django.utils import timezone
 
 from annotation.eligibility import Missing, missing_for
@@ -24,6 +23,7 @@ from annotation.selectors import PairView, open_rounds, pair_view, slot_pair_vie
 from annotation.slots import next_free_at
 from annotation.work import NothingReason, Work, WorkKind, work_for
 from records.dialogues import Role, Turn
+from webapp.addresses import address_of
 
 
 class TaskKind(StrEnum):
@@ -121,12 +121,12 @@ class Task:
         """The addresses of the page and of its forms."""
         if self.slot is not None:
             forms = ("judge-slot", "skip-slot", "flag-slot", "beat-slot", "restore-slot")
-            return TaskUrls(*(reverse(name, args=[self.slot.pk]) for name in ("slot", *forms)))
-        page = reverse("dialogue", args=[self.dialogue.pk])
+            return TaskUrls(*(address_of(name, self.slot.pk) for name in ("slot", *forms)))
+        page = address_of("dialogue", self.dialogue.pk)
         if self.kind is not TaskKind.JUDGE or self.comparison is None:
             return TaskUrls(page)
         forms = ("judge", "skip", "flag", "beat", "restore")
-        return TaskUrls(page, *(reverse(name, args=[self.comparison.pk]) for name in forms))
+        return TaskUrls(page, *(address_of(name, self.comparison.pk) for name in forms))
 
 
 @dataclass(frozen=True, kw_only=True)

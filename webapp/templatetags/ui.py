@@ -9,9 +9,9 @@ from django.template import Context
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from annotation.rendering import render_markdown
 from webapp.drawing import format_number, format_percent
 from webapp.parts import render_part
-from webapp.rendering import render_markdown
 from webapp.selectors.dialogues import new_client_key
 from webapp.wording import capitalised, spoken
 

@@ -124,7 +124,7 @@ def judge(request: SignedInRequest, pk: int) -> HttpResponseBase:
     if comparison.state not in (Comparison.State.READY, Comparison.State.JUDGED):
         messages.warning(request, f"This pair is {comparison.state} and cannot be judged.")
         return go_on(request, own)
-    form = JudgementForm(request.POST, pair=pair_view(comparison))
+    form = JudgementForm.of(pair_view(comparison), request.POST)
     if not form.is_valid():
         return _judge_again(request, own, comparison, form)
     try:

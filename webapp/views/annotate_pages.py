@@ -212,7 +212,7 @@ def _fresh_form(request: SignedInRequest, task: Task, words: dict[str, str]) -> 
     """Return the task's form filled with what was typed before: kept words, then the draft."""
     if task.kind is TaskKind.JUDGE and task.pair is not None:
         saved = words or _draft_of(request, task)
-        return JudgementForm(pair=task.pair, initial={**saved, "client_key": new_client_key()})
+        return JudgementForm.of(task.pair, initial={**saved, "client_key": new_client_key()})
     if task.kind in (TaskKind.WRITE, TaskKind.NOTHING):
         saved = words or draft_fields(request.user, dialogue=task.dialogue)
         failed = {"text": task.comparison.prompt_text} if task.comparison is not None else {}

@@ -18,7 +18,8 @@ from annotation.errors import (
     StateError,
 )
 from annotation.models import Comparison, Judgement, Slot
-from annotation.selectors import get_slot_for, slot_pair_view
+from annotation.selectors import get_slot_for, get_slot_to_judge_for
+from records.preferences import Axis
 from webapp.access import SignedInRequest, roles
 from webapp.forms.annotate import FlagForm, JudgementForm, SkipForm
 from webapp.selectors.dialogues import TaskKind, slot_task_of
@@ -54,16 +55,18 @@ def slot(request: SignedInRequest, pk: int) -> HttpResponseBase:
 @require_POST
 def judge_slot(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Store a further judgement, and show the next task."""
-    own = get_slot_for(request.user, pk)
-    form = JudgementForm(request.POST, pair=slot_pair_view(own))
+    own = get_slot_to_judge_for(request.user, pk)
+    form = JudgementForm(
+        request.POST, axis=Axis(own.round.axis), left_id=own.left_id, right_id=own.right_id
+    )
     if not form.is_valid():
-        return _slot_page(request, own, form)
+        return _slot_page(request, get_slot_for(request.user, pk), form)
     last_slot = None
     try:
         judgement = services.submit_slot(annotator=request.user, slot=own, **form.verdict())
     except JudgementError as error:
         form.add_error(field_of(error), as_sentence(error))
-        return _slot_page(request, own, form)
+        return _slot_page(request, get_slot_for(request.user, pk), form)
     except AlreadyJudgedError:
         messages.info(request, "This pair had already been dealt with; here is what comes next.")
     except AnnotationError as error:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webapp.rendering import render_markdown
+from annotation.rendering import render_markdown
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,10 @@ def test_a_link_tells_its_target_nothing() -> None:
     html = render_markdown("[site](https://example.org/page)")
     assert 'href="https://example.org/page"' in html
     assert 'rel="noopener noreferrer nofollow ugc"' in html
+
+
+@given(st.from_regex(r"[A-Za-z][A-Za-z0-9 ,.?!;()'%/-]{0,40}", fullmatch=True))
+def test_a_plain_line_is_rendered_as_it_is_among_others(text: str) -> None:
+    before = "*x*\n\n"  # what holds it is parsed as a whole
+
+    assert render_markdown(before + text) == render_markdown(before) + render_markdown(text)
