@@ -25,7 +25,7 @@ def write_prompt_files(folder: Path) -> dict[str, Path]:
     """Write prompts to train on, to look at meanwhile, and to judge by; no seed twice."""
     files = {}
     for seed, (name, number) in enumerate(
-        {"prompts": 800, "heldout_prompts": 64, "evaluation": 800}.items()
+        {"prompts": 800, "heldout_prompts": 64, "evaluation": 700}.items()
     ):
         files[name] = folder / f"{name}.jsonl"
         write_prompts(files[name], sample_prompts(20 + seed, number, safety_share=0.25))
@@ -34,7 +34,7 @@ def write_prompt_files(folder: Path) -> dict[str, Path]:
 
 def ppo_config(score_function: str) -> PPOConfig:
     return PPOConfig(
-        num_iterations=20,
+        num_iterations=14,
         batch_size=96,
         minibatch_size=24,
         sampling=SAMPLING,
@@ -42,7 +42,7 @@ def ppo_config(score_function: str) -> PPOConfig:
         value_learning_rate=3e-4,
         # Rambling to the token limit is punished whatever the scores say: a preference too.
         truncation_penalty=1.0 if score_function == REWARD else 0.0,
-        eval_every=20,
+        eval_every=14,
         checkpoint_every=1000,
         score_function=score_function,
         optimizer=OptimizerConfig(
