@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from records.files import folder_written_atomically
 
-_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""The linear maps of a decoder layer, which all get adapters."""
 
 
 def add_adapters_(
@@ -25,24 +26,39 @@ def add_adapters_(
     They change nothing yet. A scalar head, being new, stays trainable beside them. A model may
     have several, under names of their own; `use_adapter_` says which one counts.
     """
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=_PROJECTIONS)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # Several adapters are meant; peft asks whether they are.
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model, adapter_name=name)
+        inject_adapters_(model, rank=rank, alpha=alpha, name=name)
     head = getattr(model, "score", None)
     if isinstance(head, nn.Module):
         head.requires_grad_(True)
 
 
-def use_adapter_(model: nn.Module, name: str | None) -> None:
-    """Let the adapters called `name` count in the passes to come, or none of them."""
+def inject_adapters_(
+    model: nn.Module, *, rank: int, alpha: int, name: str, is_empty: bool = False
+) -> None:
+    """Put adapters on every projection of `model` and freeze the rest of it.
+
+    Empty ones are on the meta device, to be given weights that are already there.
+    """
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=PROJECTIONS)
+    with warnings.catch_warnings():
+        # Several adapters are meant; peft asks whether they are.
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, model, adapter_name=name, low_cpu_mem_usage=is_empty)
+
+
+def use_adapter_(model: nn.Module, name: str | None, *, is_frozen: bool = False) -> None:
+    """Let the adapters called `name` count in the passes to come, or none of them.
+
+    These alone may then take gradients, and where they are frozen none may.
+    """
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            if name is not None:
-                module.set_adapter([name])
             module.enable_adapters(enabled=name is not None)
+            if name is not None:
+                assert name in module.lora_A, f"no adapter {name}, only {', '.join(module.lora_A)}"
+                module.set_adapter([name], inference_mode=is_frozen)
 
 
 @torch.no_grad()

@@ -10,7 +10,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
+from language.adapters import add_adapters_, merge_adapters_
 from language.chat import encode_prompt
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    KeptAdapter,
+    adapter_weights,
+    save_adapter,
+    weights_digest,
+)
 from language.models import save_model
 from language.rows import TokenRow
 from language.runs import RunContext
@@ -134,6 +142,22 @@ def only(inputs: Mapping[str, Path], *roles: str) -> dict[str, Path]:
 def write_reward_model(folder: Path, policy: Path, *, seed: int) -> Path:
     """Write a scalar model with a random head on a policy's layers."""
     save_model(create_scalar_model(policy, seed=seed), tiny_tokenizer(), folder)
+    return folder
+
+
+def write_adapter_model(folder: Path, base: Path, *, seed: int, rank: int = 4) -> Path:
+    """Write a scalar model as training with `lora_rank` leaves it, its adapter far from zero."""
+    model = create_scalar_model(base, seed=seed)
+    add_adapters_(model, rank=rank, alpha=8, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    kept = KeptAdapter(adapter_weights(model, rank=rank, alpha=8), weights_digest(base))
+    merge_adapters_(model)
+    save_model(model, tiny_tokenizer(), folder)
+    save_adapter(folder / ADAPTER_FOLDER, kept)
     return folder
 
 
