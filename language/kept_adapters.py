@@ -75,19 +75,21 @@ class KeptAdapter(NamedTuple):
 
 
 def weights_digest(folder: Path) -> str:
-    """Return the digest of a model's decoder as its safetensors files hold it, 64 hex digits.
+    """Return the digest of a model's weights as its safetensors files hold them, 64 hex digits.
 
-    Name, type, shape and bytes of every tensor count; how many files there are, and the language
-    model's or scalar head on top, do not.
+    Name, type, shape and bytes of every tensor count; how many files they are cut into does not.
+
+    Raises:
+        ValueError: The folder holds no weights.
     """
     stored = StoredTensors(sorted(folder.glob("*.safetensors")), "cpu")
     lines = []
-    for name in sorted(name for name in stored if name.startswith(_DECODER)):
+    for name in sorted(stored):
         tensor = stored[name].contiguous()
         content = digest_bytes(tensor.flatten().view(torch.uint8).numpy().tobytes())
         lines.append(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0{content}\n")
     if not lines:
-        raise ValueError(f"{folder} holds no decoder's weights as safetensors")
+        raise ValueError(f"{folder} holds no weights as safetensors")
     return digest_bytes("".join(lines).encode())
 
 

@@ -153,6 +153,7 @@ def adapter_networks(
     alpha: int,
     seed: int,
     is_trunk_shared: bool = False,
+    policy_start: AdapterWeights | None = None,
     value_start: AdapterWeights | None = None,
     reward_models: Mapping[str, AdapterWeights] | None = None,
     dtype: torch.dtype = torch.float32,
@@ -160,7 +161,8 @@ def adapter_networks(
 ) -> Networks:
     """Return networks on one frozen base, which with its adapters off is the reference.
 
-    Adapters are float32. The policy's changes nothing yet. With a shared trunk the value head reads
+    Adapters are float32. The policy's starts as `policy_start`, what the base was fine-tuned by, or
+    as one that changes nothing. With a shared trunk the value head reads
     the policy's adapter and says 0, else the value model has an adapter of its own: it starts as
     `value_start`, a reward model of this base, or as one that changes nothing under a head that
     says 0. `reward_models` are further adapters of the base, which stay as they are.
@@ -169,7 +171,10 @@ def adapter_networks(
         ValueError: A reward model's adapter was made for a base of another shape.
     """
     cast_parameters_(base, dtype)
-    add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed, name=POLICY)
+    if policy_start is not None:
+        load_adapter_(base.model, policy_start, name=POLICY)
+    else:
+        add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed, name=POLICY)
     if value_start is not None and not is_trunk_shared:
         load_adapter_(base.model, value_start, name=VALUE)
     elif not is_trunk_shared:

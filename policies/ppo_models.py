@@ -10,6 +10,13 @@ from typing import NamedTuple
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    AdapterWeights,
+    read_adapter,
+    refuse_other_base,
+    weights_digest,
+)
 from language.models import load_policy
 from language.monitors import Monitor, load_monitor
 from language.optimizers import create_optimizer, create_schedule
@@ -53,11 +60,12 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models
     for role in ("reference", "helpfulness"):
         digest = tokenizer_digest(load_tokenizer(paths[role]))
         refuse_other_tokenizer(role, digest, tokenizer)
-    found = None
+    found = start = None
     if config.lora_rank:
-        _refuse_another_reference(spec)
-        found = find_reward_adapters(paths, paths["policy"], config)
-    networks = _load_networks(spec, config, context, found)
+        base_digest = weights_digest(paths["reference"])
+        start = _policy_start(spec, base_digest)
+        found = find_reward_adapters(paths, base_digest, config)
+    networks = _load_networks(spec, config, context, found, start)
     arrangement = (
         found.describe(is_trunk_shared=networks.is_trunk_shared)
         if found is not None
@@ -127,18 +135,24 @@ def _score_fn(
     return adapter_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
 
 
-def _refuse_another_reference(spec: RunSpec) -> None:
-    """Raise where the reference is not the policy as it starts.
+def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
+    """Return the adapter of the reference that the policy is; None where it is the reference.
 
     Raises:
-        ValueError: It says what to do.
+        ValueError: The policy is neither; it says what to do.
     """
-    if spec.inputs["policy"].digest != spec.inputs["reference"].digest:
+    policy, reference = spec.inputs["policy"], spec.inputs["reference"]
+    if policy.digest == reference.digest:
+        return None
+    kept = read_adapter(policy.path / ADAPTER_FOLDER)
+    if kept is None:
         raise ValueError(
             "lora_rank: with adapters the reference is the policy with its adapters off, so "
-            "`policy` and `reference` must be the same; set lora_rank to 0 or ppo_reference "
-            "to start"
+            "`policy` and `reference` must be the same, or `policy` fine-tuned from `reference` "
+            "with lora_rank above 0; set lora_rank to 0 or ppo_reference to start"
         )
+    refuse_other_base("policy", kept, base_digest)
+    return kept.weights
 
 
 def _description(networks: Networks) -> str:
@@ -149,7 +163,11 @@ def _description(networks: Networks) -> str:
 
 
 def _load_networks(
-    spec: RunSpec, config: PPOConfig, context: RunContext, found: RewardAdapters | None
+    spec: RunSpec,
+    config: PPOConfig,
+    context: RunContext,
+    found: RewardAdapters | None,
+    start: AdapterWeights | None,
 ) -> Networks:
     """Return the networks in the arrangement that the config asks for.
 
@@ -159,13 +177,14 @@ def _load_networks(
     is_shared = config.value_network is ValueNetwork.SHARED
     dtype, checkpoint_activations = context.dtype, config.checkpoint_activations
     if found is not None:
-        base = load_policy(policy_input.path, dtype=dtype, device=context.device)
+        base = load_policy(reference_input.path, dtype=dtype, device=context.device)
         return adapter_networks(
             base,
             rank=config.lora_rank,
             alpha=config.lora_alpha,
             seed=config.seed,
             is_trunk_shared=is_shared,
+            policy_start=start,
             value_start=found.helpfulness,
             reward_models=found.shared,
             dtype=dtype,

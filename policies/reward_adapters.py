@@ -15,10 +15,8 @@ from language.kept_adapters import (
     ADAPTER_FOLDER,
     AdapterWeights,
     BaseMismatchError,
-    KeptAdapter,
     read_adapter,
     refuse_other_base,
-    weights_digest,
 )
 from language.rows import TokenRow
 from language.scalars import score_rows
@@ -54,15 +52,15 @@ class RewardAdapters(NamedTuple):
 
 
 def find_reward_adapters(
-    paths: Mapping[str, Path], base: Path, config: PPOConfig
+    paths: Mapping[str, Path], base_digest: str, config: PPOConfig
 ) -> RewardAdapters:
-    """Return which of the reward models at `paths` may stand on the weights at `base`.
+    """Return which of the reward models at `paths` may stand on the weights of this digest.
 
     Raises:
         BaseMismatchError: The config insists on adapters, and one was trained on other weights.
         ValueError: It insists, and a reward model kept no adapter, or is not what scores.
     """
-    kept, refusals = _adapters_on(base, {role: paths[role] for role in _roles(paths)})
+    kept, refusals = _adapters_on(base_digest, {role: paths[role] for role in _roles(paths)})
     helpfulness = kept.get(Axis.HELPFULNESS.value)
     scoring = [refusals[axis.value] for axis in Axis if axis.value in refusals]
     if config.score_function != _OWN_SCORE_FUNCTION:
@@ -122,24 +120,20 @@ def _roles(paths: Mapping[str, Path]) -> list[str]:
 
 
 def _adapters_on(
-    base: Path, models: Mapping[str, Path]
+    base_digest: str, models: Mapping[str, Path]
 ) -> tuple[dict[str, AdapterWeights], dict[str, ValueError]]:
-    """Return, by role, the adapters that were trained on `base`, and why the others are none."""
-    kept: dict[str, KeptAdapter] = {}
+    """Return, by role, the adapters trained on these weights, and why the others are none."""
+    kept: dict[str, AdapterWeights] = {}
     refusals: dict[str, ValueError] = {}
     for role, folder in models.items():
         found = read_adapter(folder / ADAPTER_FOLDER)
         if found is None:
-            text = f"{role}: it kept no adapter; train it with lora_rank above 0 from this policy"
+            text = f"{role}: it kept no adapter; train it with lora_rank above 0 from this base"
             refusals[role] = ValueError(text)
-        else:
-            kept[role] = found
-    digest = weights_digest(base) if kept else ""
-    fitting: dict[str, AdapterWeights] = {}
-    for role, adapter in kept.items():
+            continue
         try:
-            refuse_other_base(role, adapter, digest)
-            fitting[role] = adapter.weights
+            refuse_other_base(role, found, base_digest)
+            kept[role] = found.weights
         except BaseMismatchError as error:
             refusals[role] = error
-    return fitting, refusals
+    return kept, refusals

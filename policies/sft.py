@@ -8,11 +8,10 @@ from transformers import LlamaForCausalLM
 from language.models import load_policy
 from language.rows import TokenRow
 from language.runs import RunContext
-from language.sharding import save_output
 from language.tokenizers import load_tokenizer
 from policies.batches import steps_by_rows
 from policies.encoding import encode_demonstrations
-from policies.supervised import Trained, train_on_rows
+from policies.supervised import Trained, save_finetuned, train_on_rows
 from records.configs import SFTConfig
 from records.prompts import read_demonstrations
 from records.rundirs import RunDirectory, RunSpec
@@ -43,7 +42,7 @@ def sft(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         context=context,
     )
     output = run_directory.outputs / "policy"
-    save_output(trained.model, tokenizer, output)
+    save_finetuned(trained, tokenizer, output, start=spec.inputs["policy"].path, context=context)
     if context.is_main:
         summary = {
             "loss": trained.loss,

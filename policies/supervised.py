@@ -4,17 +4,27 @@ Shapes: M response tokens of a micro-batch.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from language.adapters import add_adapters_, merge_adapters_
 from language.distributed import all_reduce_sum_
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    AdapterWeights,
+    KeptAdapter,
+    adapter_weights,
+    save_adapter,
+    weights_digest,
+)
 from language.logprobs import response_losses
 from language.rows import TokenRow
 from language.runs import RunContext
-from language.sharding import ShardedModel, weights_of
+from language.sharding import ShardedModel, save_output, weights_of
 from language.training import train_in_steps
 from records.configs import PretrainConfig, SFTConfig
 from records.rundirs import RunDirectory
@@ -25,6 +35,8 @@ class Trained(NamedTuple):
 
     model: LlamaForCausalLM | ShardedModel[LlamaForCausalLM]
     loss: float
+    adapter: AdapterWeights | None = None
+    """What was trained where adapters were; they are merged into the model."""
 
 
 class RowObjective:
@@ -83,6 +95,9 @@ def train_on_rows(
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
         FloatingPointError: The loss or its gradient is no longer finite.
     """
+    rank, alpha = (config.lora_rank, config.lora_alpha) if isinstance(config, SFTConfig) else (0, 1)
+    if rank:
+        add_adapters_(model, rank=rank, alpha=alpha, seed=config.seed)
     weights = weights_of(
         model,
         context.dtype,
@@ -99,4 +114,25 @@ def train_on_rows(
         context=context,
         steps_before=steps_before,
     )
-    return Trained(weights.working, loss)
+    if not rank:
+        return Trained(weights.working, loss)
+    adapter = adapter_weights(weights.master, rank=rank, alpha=alpha)
+    merge_adapters_(weights.working)
+    return Trained(weights.working, loss, adapter)
+
+
+def save_finetuned(
+    trained: Trained,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    start: Path,
+    context: RunContext,
+) -> None:
+    """Write a policy fine-tuned from `start`, and beside it the adapter it was trained by, if any.
+
+    A collective, as `save_output` is.
+    """
+    save_output(trained.model, tokenizer, folder)
+    if trained.adapter is not None and context.is_main:
+        save_adapter(folder / ADAPTER_FOLDER, KeptAdapter(trained.adapter, weights_digest(start)))

@@ -182,6 +182,11 @@ class SFTConfig(RunConfig):
     """Tokens in one forward pass; bounds memory and changes no result."""
     checkpoint_activations: bool = False
     """Keep only each layer's input for the backward pass: less memory, a third more work."""
+    lora_rank: int = bounded(0, low=0, high=1024)
+    """Rank of the adapters that are trained in place of all weights, and merged; 0 for none. They
+    are also kept by themselves, so that PPO can go on from them on the weights below."""
+    lora_alpha: int = bounded(32, low=1)
+    """Adapters are scaled by this over their rank."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-5))
     """Optimizer and schedule."""
 
@@ -353,7 +358,9 @@ class PPOConfig(RunConfig):
     """Keep only each layer's input for the backward pass: less memory, a third more work."""
     lora_rank: int = bounded(0, low=0, high=1024)
     """Rank of the adapters that are trained in place of all weights: policy and value model then
-    stand on one base, and the reference is that base with its adapters off. 0 for none."""
+    stand on one base, and the reference is that base with its adapters off. So `policy` is
+    `reference`, or was fine-tuned from it with a lora_rank of its own, which it keeps. 0 for none.
+    """
     lora_alpha: int = bounded(32, low=1)
     """Adapters are scaled by this over their rank."""
     num_epochs: int = bounded(1, low=1, high=16)

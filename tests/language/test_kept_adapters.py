@@ -1,7 +1,6 @@
 """Kept adapters: on their base they are what was merged, elsewhere they are refused."""
 
 import json
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -102,7 +101,7 @@ def test_it_is_small_beside_the_merged_weights_and_the_same_files_every_time(
     assert sum(tensor.numel() for tensor in own.values()) == 2 * 4 * (4 * 64 + 3 * 96) + 32
 
 
-def test_the_digest_is_of_the_decoder_and_not_of_how_its_files_are_cut(
+def test_the_digest_is_of_the_weights_and_not_of_how_their_files_are_cut(
     base: Path, tmp_path: Path
 ) -> None:
     digest = weights_digest(base)
@@ -112,21 +111,15 @@ def test_the_digest_is_of_the_decoder_and_not_of_how_its_files_are_cut(
     assert len(list((tmp_path / "cut").glob("*.safetensors"))) > 2
     assert weights_digest(tmp_path / "cut") == digest
     with torch.no_grad():
-        policy.lm_head.weight.mul_(2.0)
-    policy.save_pretrained(tmp_path / "head")
-    assert weights_digest(tmp_path / "head") == digest, "the language model's head is no part of it"
-
-    changed = deepcopy(policy)
-    with torch.no_grad():
-        changed.model.layers[1].mlp.down_proj.weight[3, 5] += 1e-3
-    changed.save_pretrained(tmp_path / "changed")
+        policy.model.layers[1].mlp.down_proj.weight[3, 5] += 1e-3
+    policy.save_pretrained(tmp_path / "changed")
     assert weights_digest(tmp_path / "changed") != digest
-    policy.bfloat16().save_pretrained(tmp_path / "rounded")
+    load_policy(base, dtype=torch.bfloat16).save_pretrained(tmp_path / "rounded")
     assert weights_digest(tmp_path / "rounded") != digest
 
 
 def test_a_folder_without_weights_has_no_digest(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no decoder's weights"):
+    with pytest.raises(ValueError, match="holds no weights"):
         weights_digest(tmp_path)
 
 

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from language.kept_adapters import AdapterWeights, BaseMismatchError, weights_digest
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    AdapterWeights,
+    BaseMismatchError,
+    read_adapter,
+    weights_digest,
+)
 from language.models import load_policy
 from language.runs import RunContext, RunStopped
 from language.scalars import load_scalar_model, score_rows
@@ -32,11 +38,13 @@ from tests.policies.toys import (
     prompts,
     weights_of,
     write_adapter_model,
+    write_finetuned_policy,
     write_inputs,
     write_reward_model,
 )
 
 ADAPTERS = replace(CONFIG, lora_rank=4, reward_network=RewardNetwork.ADAPTERS)
+AUTO = replace(ADAPTERS, reward_network=RewardNetwork.AUTO)
 WHOLE = replace(ADAPTERS, reward_network=RewardNetwork.WHOLE)
 SHARED_TRUNK = replace(ADAPTERS, value_network=ValueNetwork.SHARED)
 MODELS = ("helpfulness", "safety", "general")
@@ -51,6 +59,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         path = folder / f"{role} as an adapter"
         made[role] = write_adapter_model(path, made["policy"], seed=number, rank=1 + number)
     return made
+
+
+@pytest.fixture(scope="module")
+def finetuned(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy fine-tuned by an adapter of the reward models' base."""
+    folder = tmp_path_factory.mktemp("finetuned") / "policy"
+    return write_finetuned_policy(folder, inputs["policy"], seed=7)
 
 
 def run(
@@ -68,7 +83,7 @@ def run(
 
 
 def found(inputs: dict[str, Path]) -> dict[str, AdapterWeights]:
-    return dict(find_reward_adapters(inputs, inputs["policy"], ADAPTERS).shared)
+    return dict(find_reward_adapters(inputs, weights_digest(inputs["policy"]), ADAPTERS).shared)
 
 
 def networks_on(inputs: dict[str, Path], *, has_models: bool = True) -> Networks:
@@ -241,6 +256,62 @@ def test_the_log_says_which_networks_there_are(
     ]
 
 
+# A policy that was fine-tuned by an adapter of the base.
+
+
+def test_a_finetuned_policy_starts_as_what_it_was_merged_to(
+    inputs: dict[str, Path], finetuned: Path
+) -> None:
+    kept = read_adapter(finetuned / ADAPTER_FOLDER)
+    assert kept is not None
+    base = load_policy(inputs["reference"])
+    networks = adapter_networks(base, rank=4, alpha=8, seed=1, policy_start=kept.weights)
+    rollout = sampled(networks)
+    groups = groups_of(rollout, tokens=1000)
+    own_M, reference_M = said_of(networks, rollout)
+    merged_M = logprobs_of(load_policy(finetuned), rollout, groups, temperature=1.0)
+    torch.testing.assert_close(own_M, merged_M, atol=1e-5, rtol=0.0)
+    base_M = logprobs_of(load_policy(inputs["reference"]), rollout, groups, temperature=1.0)
+    assert torch.equal(reference_M, base_M)
+    assert (own_M - reference_M).abs().max() > 0.01
+
+
+def test_ppo_goes_on_from_its_adapter_and_resumes_bit_for_bit(
+    inputs: dict[str, Path], finetuned: Path, tmp_path: Path
+) -> None:
+    mixed = {**inputs, "policy": finetuned}
+    whole = run_from(tmp_path / "whole", mixed)
+    rows = metrics_of(whole)
+    assert rows[0]["heldout_kl"] != 0.0, "it is away from the base from the start"
+    parts = run_from(tmp_path / "parts", mixed, stops=(3,))
+    assert metrics_of(parts) == rows
+    for output in ("policy", "value"):
+        assert_equal_weights(parts.outputs / output, whole.outputs / output)
+    assert "policy, value model, helpfulness, safety" in summary_of(whole)["networks"]
+
+
+def test_a_policy_that_is_no_adapter_of_the_reference_is_refused(
+    inputs: dict[str, Path], finetuned: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_policy(tmp_path / "other", seed=9)
+    with pytest.raises(ValueError, match=r"lora_rank: .*fine-tuned from `reference`"):
+        run_from(tmp_path / "plain", {**inputs, "policy": other})
+    with pytest.raises(BaseMismatchError, match="policy: its adapter was trained on") as caught:
+        run_from(tmp_path / "strange", {**inputs, "policy": finetuned, "reference": other})
+    for folder in (other, inputs["policy"]):
+        assert weights_digest(folder) in str(caught.value)
+
+
+def run_from(root: Path, inputs: dict[str, Path], stops: tuple[int, ...] = ()) -> RunDirectory:
+    """Run with a policy that is not the reference, interrupted after so many iterations."""
+    directory, spec = create_run(root, RunKind.PPO, ADAPTERS, inputs)
+    for steps in stops:
+        with pytest.raises(RunStopped):
+            ppo(directory, spec, StopAfter(directory, ADAPTERS, steps=steps))
+    ppo(directory, spec, RunContext(directory, ADAPTERS))
+    return directory
+
+
 # Which reward models may stand on the base.
 
 
@@ -251,15 +322,14 @@ def test_a_model_of_another_base_is_whole_and_the_reason_names_both_digests(
     strange = write_adapter_model(tmp_path / "safety", other, seed=2)
     mixed = {**inputs, "safety": strange}
     with pytest.raises(BaseMismatchError, match="safety") as caught:
-        find_reward_adapters(mixed, inputs["policy"], ADAPTERS)
+        find_reward_adapters(mixed, weights_digest(inputs["policy"]), ADAPTERS)
     for folder in (other, inputs["policy"]):
         assert weights_digest(folder) in str(caught.value)
-    auto = replace(ADAPTERS, reward_network=RewardNetwork.AUTO)
-    adapters = find_reward_adapters(mixed, inputs["policy"], auto)
+    adapters = find_reward_adapters(mixed, weights_digest(inputs["policy"]), AUTO)
     assert not adapters.shared, "one alone saves little: both axes or none"
     assert adapters.reason == str(caught.value)
     assert adapters.helpfulness is not None, "the value model may start from it all the same"
-    directory = run(tmp_path / "run", replace(auto, num_iterations=1), mixed)
+    directory = run(tmp_path / "run", replace(AUTO, num_iterations=1), mixed)
     assert weights_digest(other) in summary_of(directory)["networks"]
 
 
@@ -271,9 +341,11 @@ def test_a_model_that_kept_no_adapter_is_whole_or_refused(
     with pytest.raises(
         ValueError, match="helpfulness: it kept no adapter; train it with lora_rank"
     ):
-        find_reward_adapters(mixed, inputs["policy"], ADAPTERS)
+        find_reward_adapters(mixed, weights_digest(inputs["policy"]), ADAPTERS)
     auto = find_reward_adapters(
-        mixed, inputs["policy"], replace(ADAPTERS, reward_network=RewardNetwork.AUTO)
+        mixed,
+        weights_digest(inputs["policy"]),
+        replace(ADAPTERS, reward_network=RewardNetwork.AUTO),
     )
     assert (auto.shared, auto.helpfulness) == ({}, None)
 
@@ -282,7 +354,9 @@ def test_a_monitor_of_another_base_is_whole_and_does_not_stop_the_axes(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     plain = write_reward_model(tmp_path / "plain", inputs["policy"], seed=4)
-    adapters = find_reward_adapters({**inputs, "general": plain}, inputs["policy"], ADAPTERS)
+    adapters = find_reward_adapters(
+        {**inputs, "general": plain}, weights_digest(inputs["policy"]), ADAPTERS
+    )
     assert list(adapters.shared) == ["helpfulness", "safety"]
     assert "general: it kept no adapter" in adapters.describe(is_trunk_shared=False)
 
@@ -290,9 +364,9 @@ def test_a_monitor_of_another_base_is_whole_and_does_not_stop_the_axes(
 def test_another_score_function_is_what_scores(inputs: dict[str, Path]) -> None:
     noise = replace(ADAPTERS, score_function="policies.noise:load_score_fn")
     with pytest.raises(ValueError, match=r"score_function: policies\.noise"):
-        find_reward_adapters(inputs, inputs["policy"], noise)
+        find_reward_adapters(inputs, weights_digest(inputs["policy"]), noise)
     auto = replace(noise, reward_network=RewardNetwork.AUTO)
-    assert not find_reward_adapters(inputs, inputs["policy"], auto).shared
+    assert not find_reward_adapters(inputs, weights_digest(inputs["policy"]), auto).shared
 
 
 def test_adapters_need_a_rank() -> None:
