@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from language.precision import cast_trained_
 from records.files import folder_written_atomically
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -23,8 +24,9 @@ def add_adapters_(
 ) -> None:
     """Freeze `model` and put adapters of `rank`, scaled by alpha / rank, on every projection.
 
-    They change nothing yet. A scalar head, being new, stays trainable beside them. A model may
-    have several, under names of their own; `use_adapter_` says which one counts.
+    They change nothing yet, and are float32 whatever the model is. A scalar head, being new, stays
+    trainable beside them, in float32 too. A model may have several, under names of their own;
+    `use_adapter_` says which one counts.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -32,6 +34,7 @@ def add_adapters_(
     head = getattr(model, "score", None)
     if isinstance(head, nn.Module):
         head.requires_grad_(True)
+    cast_trained_(model)
 
 
 def inject_adapters_(

@@ -56,14 +56,21 @@ def cast_frozen_(model: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
+def cast_trained_(model: nn.Module) -> None:
+    """Give the weights that are trained float32, in a model that came in what it computes in."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def _copy_in(master: Model, dtype: torch.dtype) -> Model:
-    working = deepcopy(master)
+    # What is frozen is not copied, for a moment either: a card may hold it only once.
+    frozen = {id(p): p for p in master.parameters() if not p.requires_grad}
+    working = deepcopy(master, frozen)
     cast_parameters_(working, dtype)
     for parameter, target in zip(working.parameters(), master.parameters(), strict=True):
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_HandOver(target))
-        else:
-            target.data = parameter.data
     return working
 
 

@@ -32,7 +32,7 @@ from policies.distilled import (
 from policies.encoding import rows_beside
 from policies.scoring import derived_seed, load_score_fn, refuse_other_tokenizer
 from policies.sft import finetune, num_finetune_steps
-from policies.supervised import save_finetuned
+from policies.supervised import load_start, save_finetuned
 from records.instruction_configs import ContextDistillationConfig
 from records.preferences import Axis
 from records.preprompts import default_preprompts, read_preprompts
@@ -110,7 +110,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         )
 
     # Fine-tune.
-    start = load_policy(paths["start"], device=context.loading_device)
+    start = load_start(paths["start"], config.finetune, context)
     trained = finetune(
         start,
         [*(row for _, row in kept), *beside],

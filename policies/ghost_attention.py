@@ -29,7 +29,7 @@ from policies.instructed import (
 )
 from policies.scoring import derived_seed, load_score_fn, refuse_other_tokenizer, score_rows
 from policies.sft import finetune, num_finetune_steps
-from policies.supervised import save_finetuned
+from policies.supervised import load_start, save_finetuned
 from records.constraints import default_constraints, read_constraints
 from records.errors import RecordError
 from records.instruction_configs import GhostAttentionConfig
@@ -98,7 +98,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
         )
 
     # Fine-tune.
-    start = load_policy(paths["start"], device=context.loading_device)
+    start = load_start(paths["start"], config.finetune, context)
     trained = finetune(
         start,
         [*(item.row for item in made.rows), *beside],

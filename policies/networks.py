@@ -191,7 +191,6 @@ def adapter_networks(
     adapters = {name: parameter for name, parameter in base.named_parameters() if "lora_" in name}
     own = {n: {k: p for k, p in adapters.items() if f".{n}." in k} for n in (POLICY, VALUE)}
     for parameter in (*own[POLICY].values(), *own[VALUE].values()):
-        parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     return Networks(
         policy=base,

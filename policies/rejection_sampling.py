@@ -42,7 +42,7 @@ from policies.selection import (
     write_selected,
 )
 from policies.sft import finetune, num_finetune_steps
-from policies.supervised import save_finetuned
+from policies.supervised import load_start, save_finetuned
 from records.configs import RejectionSamplingConfig
 from records.files import write_json_atomically
 from records.prompts import read_prompts
@@ -106,7 +106,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
 
     # Fine-tune.
     del policy, score_fn, monitor, sampler
-    start = load_policy(paths["start"], device=context.loading_device)
+    start = load_start(paths["start"], config.finetune, context)
     trained = finetune(
         start,
         rows,

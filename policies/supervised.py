@@ -22,6 +22,7 @@ from language.kept_adapters import (
     weights_digest,
 )
 from language.logprobs import response_losses
+from language.models import load_policy
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.sharding import ShardedModel, save_output, weights_of
@@ -76,6 +77,12 @@ class RowStep:
         }
 
 
+def load_start(path: Path, config: SFTConfig, context: RunContext) -> LlamaForCausalLM:
+    """Return the policy to be fine-tuned: in float32, or as it computes where adapters are."""
+    dtype = context.dtype if config.lora_rank else torch.float32
+    return load_policy(path, dtype=dtype, device=context.loading_device)
+
+
 def train_on_rows(
     model: LlamaForCausalLM,
     rows: Sequence[TokenRow],
@@ -88,8 +95,9 @@ def train_on_rows(
 ) -> Trained:
     """Train `model`, one optimizer step for each element of `steps`, and return what became of it.
 
-    It comes in float32, from the context's `loading_device`, and is trained in float32 whatever
-    type it computes in. What the loop guarantees is said at `language.training.train_in_steps`.
+    It comes from the context's `loading_device`. What is trained is float32 whatever type it
+    computes in: the model comes so, or in that type where adapters are trained. What the loop
+    guarantees is said at `language.training.train_in_steps`.
 
     Raises:
         RunStopped: Someone asked the run to stop; its checkpoint is saved.

@@ -103,8 +103,13 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     assert isinstance(config, RewardModelConfig), f"{type(config).__name__} is another run's"
     inputs = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = _tokenizer_of(inputs)
-    # Trained in float32; run in the type that the config names.
-    model = create_scalar_model(inputs["policy"], seed=config.seed, device=context.loading_device)
+    # What is trained is float32; it runs in the type that the config names, as do frozen weights.
+    model = create_scalar_model(
+        inputs["policy"],
+        seed=config.seed,
+        dtype=context.dtype if config.lora_rank else torch.float32,
+        device=context.loading_device,
+    )
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
     data = _read_data(inputs, config, tokenizer, max_tokens)
     batches = plan_batches(len(data.train.pairs), config, context.generator)
