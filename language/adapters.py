@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from language.precision import cast_trained_
+from language.precision import float_trained_
 from records.files import folder_written_atomically
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -34,7 +34,7 @@ def add_adapters_(
     head = getattr(model, "score", None)
     if isinstance(head, nn.Module):
         head.requires_grad_(True)
-    cast_trained_(model)
+    float_trained_(model)
 
 
 def inject_adapters_(

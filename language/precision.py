@@ -56,17 +56,17 @@ def cast_frozen_(model: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def cast_trained_(model: nn.Module) -> None:
-    """Give the weights that are trained float32, in a model that came in what it computes in."""
+def float_trained_(model: nn.Module) -> None:
+    """Give the weights that are trained float32, whatever the others are."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 
 
 def _copy_in(master: Model, dtype: torch.dtype) -> Model:
-    # What is frozen is not copied, for a moment either: a card may hold it only once.
+    # Frozen weights are not copied: the two models hold the same parameter.
     frozen = {id(p): p for p in master.parameters() if not p.requires_grad}
-    working = deepcopy(master, frozen)
+    working = deepcopy(master, {**frozen})
     cast_parameters_(working, dtype)
     for parameter, target in zip(working.parameters(), master.parameters(), strict=True):
         if parameter.requires_grad:

@@ -103,7 +103,7 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     assert isinstance(config, RewardModelConfig), f"{type(config).__name__} is another run's"
     inputs = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = _tokenizer_of(inputs)
-    # What is trained is float32; it runs in the type that the config names, as do frozen weights.
+    # What is trained is float32; it runs in the type that the config names, as frozen weights do.
     model = create_scalar_model(
         inputs["policy"],
         seed=config.seed,
