@@ -40,8 +40,8 @@ class BaseMismatchError(ValueError):
 
     def __init__(self, owner: str, *, trained_on: str, base: str) -> None:
         super().__init__(
-            f"{owner}: its adapter was trained on the weights {trained_on}, and the base's are "
-            f"{base}; train it from this base"
+            f"{owner}: its adapter was trained on the weights {trained_on[:12]}, and the base's "
+            f"are {base[:12]}; train it from this base"
         )
         self.trained_on = trained_on
         self.base = base

@@ -299,7 +299,7 @@ def test_a_policy_that_is_no_adapter_of_the_reference_is_refused(
     with pytest.raises(BaseMismatchError, match="policy: its adapter was trained on") as caught:
         run_from(tmp_path / "strange", {**inputs, "policy": finetuned, "reference": other})
     for folder in (other, inputs["policy"]):
-        assert weights_digest(folder) in str(caught.value)
+        assert weights_digest(folder)[:12] in str(caught.value)
 
 
 def run_from(root: Path, inputs: dict[str, Path], stops: tuple[int, ...] = ()) -> RunDirectory:
@@ -324,13 +324,13 @@ def test_a_model_of_another_base_is_whole_and_the_reason_names_both_digests(
     with pytest.raises(BaseMismatchError, match="safety") as caught:
         find_reward_adapters(mixed, weights_digest(inputs["policy"]), ADAPTERS)
     for folder in (other, inputs["policy"]):
-        assert weights_digest(folder) in str(caught.value)
+        assert weights_digest(folder)[:12] in str(caught.value)
     adapters = find_reward_adapters(mixed, weights_digest(inputs["policy"]), AUTO)
     assert not adapters.shared, "one alone saves little: both axes or none"
     assert adapters.reason == str(caught.value)
     assert adapters.helpfulness is not None, "the value model may start from it all the same"
     directory = run(tmp_path / "run", replace(AUTO, num_iterations=1), mixed)
-    assert weights_digest(other) in summary_of(directory)["networks"]
+    assert weights_digest(other)[:12] in summary_of(directory)["networks"]
 
 
 def test_a_model_that_kept_no_adapter_is_whole_or_refused(
