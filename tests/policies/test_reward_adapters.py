@@ -15,10 +15,12 @@ from language.kept_adapters import (
     read_adapter,
     weights_digest,
 )
+from language.logprobs import packed_logprobs
 from language.models import load_policy
+from language.packing import packed_hidden
 from language.runs import RunContext, RunStopped
 from language.scalars import load_scalar_model, score_rows
-from policies.networks import Networks, adapter_networks, logprobs_of
+from policies.networks import WHITE, Networks, adapter_networks, logprobs_of, packed_values
 from policies.ppo import ppo
 from policies.reward_adapters import AdapterScorer, find_reward_adapters
 from policies.rollouts import Rollout, groups_of, sample_rollout
@@ -186,6 +188,35 @@ def test_nothing_of_a_reward_model_is_trained(inputs: dict[str, Path]) -> None:
     scorer_of(networks)(rows)
     networks.as_policy(is_trained=True)
     assert all(p.requires_grad for p in networks.policy_parameters.values())
+
+
+def test_the_policys_adapter_learns_from_the_policys_loss_alone(inputs: dict[str, Path]) -> None:
+    networks = networks_on(inputs)
+    rollout = sampled(networks)
+    (group,) = groups_of(rollout, tokens=1000)
+    policy = networks.as_policy(is_trained=True)
+    hidden_TD = packed_hidden(policy.model, group.packed)
+    packed_logprobs(policy, hidden_TD, group.packed, temperature=1.0).sum().backward()
+    after_policy = gradients_of(networks)
+    assert after_policy
+    assert all(".policy." in name for name in after_policy)
+
+    scorer_of(networks)(rollout.rows)
+    networks.as_reference()
+    hidden_TD = packed_hidden(networks.as_value_model(is_trained=True).model, group.packed)
+    packed_values(networks.value_model, hidden_TD, group.packed, units=WHITE).sum().backward()
+    after_both = gradients_of(networks)
+    added = after_both.keys() - after_policy.keys()
+    assert added
+    assert all(".value." in name for name in added)
+    assert networks.value_model.score.weight.grad is not None
+    assert all(torch.equal(after_both[name], after_policy[name]) for name in after_policy)
+
+
+def gradients_of(networks: Networks) -> dict[str, Tensor]:
+    """Return every gradient on the base and its adapters, as it is now."""
+    parameters = networks.policy.named_parameters()
+    return {name: p.grad.clone() for name, p in parameters if p.grad is not None}
 
 
 def test_in_bfloat16_adapters_stay_in_float32_and_scores_are_near(inputs: dict[str, Path]) -> None:
