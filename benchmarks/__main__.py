@@ -13,6 +13,8 @@ NAMES = (
     "ppo_iteration",
     "annotator_loop",
 )
+ON_A_GPU = ("seven_b",)
+"""Runs where it is named; `python -m benchmarks.seven_b` needs neither Django nor a network."""
 EXPERIMENTS = (
     "reward_model_parity",
     "margin_ablation",
@@ -24,7 +26,7 @@ EXPERIMENTS = (
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks one after the other; return the exit status."""
-    known = NAMES + EXPERIMENTS
+    known = NAMES + ON_A_GPU + EXPERIMENTS
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
 from benchmarks.frame import Result, peer_python, run_child
@@ -141,11 +141,14 @@ def end_often(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     otherwise even ones is 1 / MEAN_TOKENS.
     """
     model = load_policy(folder)
-    odds = model.config.vocab_size / (MEAN_TOKENS - 1)
-    with torch.no_grad():
-        model.model.embed_tokens.weight[:, 0] = 100.0
-        model.lm_head.weight[:, 0] = 0.0
-        model.lm_head.weight[eos_id_of(tokenizer), 0] = (
-            math.log(odds) / model.config.hidden_size**0.5
-        )
+    end_often_(model, eos_id_of(tokenizer), MEAN_TOKENS)
     save_model(model, tokenizer, folder)
+
+
+@torch.no_grad()
+def end_often_(model: LlamaForCausalLM, eos_id: int, mean_tokens: int) -> None:
+    """Make `model` end after about `mean_tokens` tokens, as `end_often` says."""
+    odds = model.config.vocab_size / (mean_tokens - 1)
+    model.model.embed_tokens.weight[:, 0] = 100.0
+    model.lm_head.weight[:, 0] = 0.0
+    model.lm_head.weight[eos_id, 0] = math.log(odds) / model.config.hidden_size**0.5

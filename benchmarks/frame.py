@@ -2,9 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import venv
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,15 +39,22 @@ class Result:
 
 def report(result: Result) -> None:
     """Print the result and append it to `.concord/bench/results.jsonl`."""
-    line = json.dumps(result.line())
-    HOME.mkdir(parents=True, exist_ok=True)
-    with (HOME / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line, flush=True)
+    write_line(result.line(), HOME)
+
+
+def write_line(line: dict[str, Any], folder: Path) -> None:
+    """Print a JSON line and append it to `results.jsonl` in `folder`."""
+    text = json.dumps(line)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+    print(text, flush=True)
 
 
 def commit() -> str:
     """Return the commit of the working tree, with `+` where it has changes."""
+    if shutil.which("git") is None:
+        return "unknown"
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12"]
     result = subprocess.run(command, capture_output=True, text=True)
     return result.stdout.strip() or "unknown"
@@ -55,6 +62,8 @@ def commit() -> str:
 
 def peer_python(name: str, requirements: list[str]) -> Path:
     """Return the interpreter of the peer's own virtual environment, made on first use."""
+    import venv  # some bare machines have none, and need none
+
     folder = HOME / "environments" / name
     stamp = folder / "requirements.txt"
     python = folder / "bin" / "python"

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -17,6 +17,7 @@ from records.files import folder_written_atomically
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 """The linear maps of a decoder layer, which all get adapters."""
+_MATRICES = ("lora_A", "lora_B")
 
 
 def add_adapters_(
@@ -49,6 +50,9 @@ def inject_adapters_(
         # Several adapters are meant; peft asks whether they are.
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         inject_adapter_in_model(config, model, adapter_name=name, low_cpu_mem_usage=is_empty)
+    for module in model.modules():
+        if type(module) is LoraLinear:
+            module.__class__ = FewPassLoraLinear
 
 
 def use_adapter_(model: nn.Module, name: str | None, *, is_frozen: bool = False) -> None:
@@ -62,6 +66,76 @@ def use_adapter_(model: nn.Module, name: str | None, *, is_frozen: bool = False)
             if name is not None:
                 assert name in module.lora_A, f"no adapter {name}, only {', '.join(module.lora_A)}"
                 module.set_adapter([name], inference_mode=is_frozen)
+
+
+class FewPassLoraLinear(LoraLinear):
+    """The same layer, up to rounding, with fewer passes over memory and fewer kept tensors.
+
+    peft's computes adapters in their own type: beside a bfloat16 base it keeps inputs and outputs
+    in float32. Here adapters are rounded to the base's type as they are used; what is trained, and
+    its gradient, stay float32.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        *args: Any,  # noqa: ANN401 - peft's own
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Tensor:
+        """Return the projection of x (..., in) with the adapters that count."""
+        names = [name for name in self.active_adapters if name in self.lora_A]
+        is_plain = not any(n in self.lora_variant or self.lora_bias.get(n) for n in names)
+        if self.disable_adapters or self.merged or args or kwargs or not is_plain:
+            output: Tensor = super().forward(x, *args, **kwargs)
+            return output
+        result: Tensor = self.base_layer(x)
+        inputs = x.flatten(0, -2).to(result.dtype)
+        outputs = result.flatten(0, -2)
+        for name in names:
+            down, up = (_matrix(self, part, name).to(result.dtype) for part in _MATRICES)
+            outputs = torch.addmm(outputs, inputs @ down.t(), up.t(), alpha=self.scaling[name])
+        return outputs.view(result.shape)
+
+
+class LowRank(NamedTuple):
+    """What adapters add to a projection: `x @ down @ up`."""
+
+    down: Tensor
+    """(in, rank)."""
+    up: Tensor
+    """(rank, out), scaled."""
+
+
+class Projection(NamedTuple):
+    """A linear layer as matrices."""
+
+    weight: Tensor
+    """(out, in)."""
+    low_rank: LowRank | None
+    """Of the adapters that count now, in the weight's type; None where none do."""
+
+
+@torch.no_grad()
+def projection_of(module: nn.Module) -> Projection | None:
+    """Return a linear layer, with its adapters, as matrices; None where it is something else.
+
+    Something else is one with a bias, quantised, or adapted by more than plain LoRA.
+    """
+    if type(module) is nn.Linear and module.bias is None:
+        return Projection(module.weight, None)
+    if not isinstance(module, LoraLinear):
+        return None
+    base = projection_of(module.get_base_layer())
+    names = [name for name in module.active_adapters if name in module.lora_A]
+    if base is None or module.disable_adapters or module.merged or not names:
+        return base if not module.merged else None
+    if any(name in module.lora_variant or module.lora_bias.get(name) for name in names):
+        return None
+    downs: list[Tensor] = [_matrix(module, "lora_A", name) for name in names]
+    ups = [_matrix(module, "lora_B", name) * module.scaling[name] for name in names]
+    dtype = base.weight.dtype
+    low_rank = LowRank(torch.cat(downs).t().to(dtype), torch.cat(ups, dim=1).t().to(dtype))
+    return Projection(base.weight, low_rank)
 
 
 @torch.no_grad()
@@ -118,11 +192,13 @@ def merge_adapters_(model: nn.Module) -> None:
 def _merge_rows_(module: LoraLayer, weight: DTensor) -> None:
     """Add B A, scaled, to this process's rows of a weight: its rows of B by all of A."""
     for name in module.active_adapters:
-        weight_a, weight_b = (
-            cast(nn.Module, module).get_parameter(f"{part}.{name}.weight")
-            for part in ("lora_A", "lora_B")
-        )
+        weight_a, weight_b = (_matrix(module, part, name) for part in _MATRICES)
         assert isinstance(weight_a, DTensor), f"adapter {name} is whole, its layer is cut"
         assert isinstance(weight_b, DTensor), f"adapter {name} is whole, its layer is cut"
         change = (weight_b.to_local() @ weight_a.full_tensor()) * module.scaling[name]
         weight.to_local().add_(change.to(weight.dtype))
+
+
+def _matrix(module: LoraLayer, part: str, name: str) -> nn.Parameter:
+    """Return the weight of part `lora_A` or `lora_B` of the adapter called `name`."""
+    return cast(nn.Module, module).get_parameter(f"{part}.{name}.weight")

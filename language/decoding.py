@@ -10,7 +10,8 @@ equal those of the model's own forward pass (tested to 1e-5).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,17 @@ from transformers import DynamicCache, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaDecoderLayer,
+    LlamaMLP,
     LlamaRMSNorm,
 )
 
+from language.adapters import LowRank, Projection, projection_of
 from language.caches import Cache, Prompts
 
 _FUSED_WEIGHTS = 2**22
 """Projections of at most this many weights are joined into one, for the length of a call."""
+_FUSED_WEIGHTS_ON_A_GPU = 2**26
+"""There a launch costs more than the copy: 3.2 GB for the queries, keys and values of 7B."""
 _PREFILL_TOKENS = 2**14
 _PADDING = 64
 """Padding that costs less than another pass over the layers."""
@@ -106,7 +111,7 @@ class Decoder:
             cache.write(index, heads[:, self._num_heads :].unflatten(1, (2, -1)))
             output_BD = cache.attend(index, heads[:, : self._num_heads])
             hidden_BD = layer.add_attention(hidden_BD, output_BD.to(hidden_BD.dtype))
-            gate_BF, up_BF = layer.gate_up(_normalised(hidden_BD, layer.mlp_norm)).chunk(2, dim=1)
+            gate_BF, up_BF = layer.gate_up(_normalised(hidden_BD, layer.mlp_norm))
             hidden_BD = layer.add_mlp(hidden_BD, layer.activation(gate_BF).mul_(up_BF))
         logits_BV: Tensor = self._model.lm_head(_normalised(hidden_BD, self._model.model.norm))
         return logits_BV.float()
@@ -126,7 +131,7 @@ class _Layer(NamedTuple):
     qkv: Callable[[Tensor], Tensor]
     add_attention: Callable[[Tensor, Tensor], Tensor]
     mlp_norm: LlamaRMSNorm
-    gate_up: Callable[[Tensor], Tensor]
+    gate_up: Callable[[Tensor], Sequence[Tensor]]
     activation: Callable[[Tensor], Tensor]
     add_mlp: Callable[[Tensor, Tensor], Tensor]
 
@@ -138,7 +143,7 @@ def _layer(module: LlamaDecoderLayer) -> _Layer:
         qkv=_queries_keys_values(attention),
         add_attention=_adding(attention.o_proj),
         mlp_norm=module.post_attention_layernorm,
-        gate_up=_joined(mlp.gate_proj, mlp.up_proj),
+        gate_up=_gate_and_up(mlp),
         activation=mlp.act_fn,
         add_mlp=_adding(mlp.down_proj),
     )
@@ -179,45 +184,90 @@ def _queries_keys_values(attention: LlamaAttention) -> Callable[[Tensor], Tensor
         torch.arange(count)[:, None] * size + within
         for count, within in zip(counts, orders, strict=True)
     ]
-    queries, keys, values = (part.flatten().to(attention.q_proj.weight.device) for part in rows)
-    if _may_be_joined(modules):
-        q, k, v = (module.weight for module in modules)
-        weight = torch.cat([q[queries] * scale, k[keys], v[values]])
-        return lambda hidden_BD: F.linear(hidden_BD, weight)
+    device = attention.q_proj.weight.device
+    places = [part.flatten().to(device) for part in rows]
+    parts = _joinable(modules)
+    if parts is not None:
+        factors = (scale, 1.0, 1.0)
+        arranged = [
+            _arranged(part, place, factor)
+            for part, place, factor in zip(parts, places, factors, strict=True)
+        ]
+        return partial(_projected, _side_by_side(arranged))
+    functions = [_function_of(module) for module in modules]
 
     def apart(hidden_BD: Tensor) -> Tensor:
-        q, k, v = (module(hidden_BD) for module in modules)
-        return torch.cat([q[:, queries] * scale, k[:, keys], v], dim=-1)
+        q, k, v = (function(hidden_BD) for function in functions)
+        return torch.cat([q[:, places[0]] * scale, k[:, places[1]], v], dim=-1)
 
     return apart
 
 
-def _is_plain(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """Return whether a projection is only a matrix: not an adapter, not quantised."""
-    return type(module) is nn.Linear and module.bias is None
+def _gate_and_up(mlp: LlamaMLP) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return a function to both halves of a gated layer."""
+    modules = (mlp.gate_proj, mlp.up_proj)
+    parts = _joinable(modules)
+    if parts is not None:
+        joined = _side_by_side(parts)
+        return lambda hidden_BD: _projected(joined, hidden_BD).chunk(2, dim=1)
+    functions = [_function_of(module) for module in modules]
+    return lambda hidden_BD: [function(hidden_BD) for function in functions]
 
 
 def _adding(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function of (hidden, x) that adds the projection of x to hidden."""
-    if _is_plain(module):
-        transposed = module.weight.t()
+    part = projection_of(module)
+    if part is None:
+        return lambda hidden_BD, x: hidden_BD + module(x)
+    transposed, low_rank = part.weight.t(), part.low_rank
+    if low_rank is None:
         return lambda hidden_BD, x: torch.addmm(hidden_BD, x, transposed)
-    return lambda hidden_BD, x: hidden_BD + module(x)
+    down, up = low_rank
+    return lambda hidden_BD, x: torch.addmm(hidden_BD, x, transposed).addmm_(x @ down, up)
 
 
-def _joined(*modules: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return a function that applies several projections and joins their outputs."""
-    if _may_be_joined(modules):
-        weight = torch.cat([module.weight for module in modules if _is_plain(module)])
-        return lambda hidden_BD: F.linear(hidden_BD, weight)
-    return lambda hidden_BD: torch.cat([module(hidden_BD) for module in modules], dim=-1)
+def _function_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the projection as a function, with fewer kernels than the module where it may be."""
+    part = projection_of(module)
+    return module if part is None else partial(_projected, part)
 
 
-def _may_be_joined(modules: Sequence[nn.Module]) -> bool:
-    """Return whether the projections are plain and small enough to be copied for a call."""
-    plain = [module for module in modules if _is_plain(module)]
-    size = sum(module.weight.numel() for module in plain)
-    return len(plain) == len(modules) and size <= _FUSED_WEIGHTS
+def _projected(part: Projection, hidden_BD: Tensor) -> Tensor:
+    output = F.linear(hidden_BD, part.weight)
+    if part.low_rank is not None:
+        output.addmm_(hidden_BD @ part.low_rank.down, part.low_rank.up)
+    return output
+
+
+def _joinable(modules: Sequence[nn.Module]) -> list[Projection] | None:
+    """Return the projections as matrices where these are small enough to be copied for a call."""
+    parts = [part for part in map(projection_of, modules) if part is not None]
+    size = sum(part.weight.numel() for part in parts)
+    if len(parts) < len(modules):
+        return None
+    limit = _FUSED_WEIGHTS_ON_A_GPU if parts[0].weight.is_cuda else _FUSED_WEIGHTS
+    return parts if size <= limit else None
+
+
+def _arranged(part: Projection, places: Tensor, factor: float) -> Projection:
+    """Return a projection whose outputs are those at `places`, times `factor`."""
+    low_rank = part.low_rank
+    if low_rank is not None:
+        low_rank = low_rank._replace(up=low_rank.up[:, places] * factor)
+    return Projection(part.weight[places] * factor, low_rank)
+
+
+def _side_by_side(parts: Sequence[Projection]) -> Projection:
+    """Return several projections of the same input as one, their outputs joined."""
+    weight = torch.cat([part.weight for part in parts])
+    if all(part.low_rank is None for part in parts):
+        return Projection(weight, None)
+    empty = LowRank(weight.new_empty(weight.shape[1], 0), weight.new_empty(0, 0))
+    low_ranks = [
+        part.low_rank or empty._replace(up=weight.new_empty(0, len(part.weight))) for part in parts
+    ]
+    down = torch.cat([low_rank.down for low_rank in low_ranks], dim=1)
+    return Projection(weight, LowRank(down, torch.block_diag(*(low.up for low in low_ranks))))
 
 
 def _rotations(model: LlamaForCausalLM, num_positions: int) -> Tensor:

@@ -1,8 +1,10 @@
 """Where models live and in which floating-point type: the names that configs use."""
 
 import os
+from typing import Any
 
 import torch
+from torch import Tensor
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -47,3 +49,19 @@ def resolve_dtype(name: str) -> torch.dtype:
     if name not in _DTYPES:
         raise ValueError(f"dtype: {name!r} is not one of {', '.join(_DTYPES)}")
     return _DTYPES[name]
+
+
+def tensor_on(
+    device: torch.device | str,
+    values: Any,  # noqa: ANN401 - numbers, nested as torch.tensor takes them
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return a tensor of `values` on `device`, without waiting for what a GPU has yet to do.
+
+    torch's own copy from ordinary memory ends when all work queued before it has ended.
+    """
+    tensor = torch.tensor(values, dtype=dtype)
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -6,24 +6,40 @@ On a CPU, fused causal attention runs over each segment by itself, without masks
 responses that branch from a prompt attend to it in one more call; the two parts are merged by
 their normalisers, and one backward pass serves both, as in ring attention (arXiv:2310.01889).
 Queries and keys are turned by their positions on the way, in two passes over memory where the
-layers take five and their gradients eight. On a GPU, FlexAttention takes the same rule as a block
-mask.
+layers take five and their gradients eight. A GPU does the same with flash attention
+(`language.flash_attention`), which takes half precision alone; in float32, FlexAttention takes the
+rule as a block mask.
 """
 
 from collections.abc import Callable
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.llama.modeling_llama import LlamaAttention
 
+from language.flash_attention import (
+    DTYPES,
+    MAX_HEAD_SIZE,
+    FlashPlan,
+    attend_by_flash,
+    create_plan,
+)
+from language.rotary import turned
+
 ATTENTION = "concord_packed"
 """The name under which transformers knows this attention."""
+_BLOCK = 128
+"""FlexAttention's blocks."""
+_COARSE = 1024
+"""Lines are padded to multiples of this for FlexAttention, which compiles for each length."""
 
 
 class Run(NamedTuple):
@@ -58,13 +74,36 @@ class Layout(NamedTuple):
     branch_T: Tensor
     """0 on a prompt; from 1 on, the number of the response within its dialogue."""
     block_mask: BlockMask | None = None
-    """The same rule as FlexAttention reads it, where there is a GPU."""
+    """The same rule as FlexAttention reads it, where that is to attend."""
+    gpu: "GPUPlan | None" = None
+    """The same rule as a GPU's kernels read it, where there is one."""
 
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         """Return where tokens at `query` see tokens at `key`: earlier ones of prompt and row."""
         is_same_dialogue = self.dialogue_T[query] == self.dialogue_T[key]
         is_own = (self.branch_T[key] == 0) | (self.branch_T[query] == self.branch_T[key])
         return is_same_dialogue & is_own & (query >= key)
+
+
+class GPUPlan:
+    """A layout as a GPU's kernels read it: flash attention's plan, and blocks where it can't be."""
+
+    def __init__(self, layout: Layout) -> None:
+        segments = chain.from_iterable(
+            ((start, start + run.length) for start in range(run.start, run.end, run.length))
+            for run in layout.runs
+        )
+        device = layout.dialogue_T.device
+        self.flash: FlashPlan = create_plan(list(segments), layout.crossings, device)
+        self._layout = layout
+        self._in_blocks: Layout | None = None
+
+    @property
+    def in_blocks(self) -> Layout:
+        """The layout with its block mask, which is large, and made when it is first asked for."""
+        if self._in_blocks is None:
+            self._in_blocks = with_block_mask(self._layout)
+        return self._in_blocks
 
 
 def packed_attention(
@@ -93,9 +132,9 @@ def packed_attention(
 
 
 class PackedLlamaAttention(LlamaAttention):
-    """Llama's attention; on a CPU it turns packed rows by their positions as it attends to them.
+    """Llama's attention; it turns packed rows by their positions as it attends to them.
 
-    Without a layout, and on a GPU, it is what it was.
+    Without a layout, and where FlexAttention attends, it is what it was.
     """
 
     def forward(  # type: ignore[override] # the weights that transformers' own leaves None
@@ -108,6 +147,9 @@ class PackedLlamaAttention(LlamaAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Return attention's output (1, T, D) for hidden_states (1, T, D)."""
         layout: Layout | None = kwargs.get("layout")
+        gpu = None if layout is None else layout.gpu
+        if gpu is not None and not takes_flash(hidden_states.dtype, self.head_dim):
+            layout = kwargs["layout"] = gpu.in_blocks
         if layout is None or layout.block_mask is not None:
             output: tuple[Tensor, Tensor | None] = super().forward(
                 hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs
@@ -116,14 +158,24 @@ class PackedLlamaAttention(LlamaAttention):
         assert position_embeddings is not None, "a Llama's layers are given their positions"
         assert not (self.training and self.attention_dropout), "see disable_dropout_"
         query, key, value = (
-            project(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            project(hidden_states).unflatten(-1, (-1, self.head_dim))
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         copies = self.num_key_value_groups
         if copies > 1:
-            key, value = key.repeat_interleave(copies, 1), value.repeat_interleave(copies, 1)
-        heads = attend_by_segments(query, key, value, layout, self.scaling, position_embeddings)
+            key, value = key.repeat_interleave(copies, 2), value.repeat_interleave(copies, 2)
+        if gpu is not None:
+            parts = (query[0], key[0], value[0])
+            heads = attend_by_flash(*parts, gpu.flash, self.scaling, position_embeddings)
+            return self.o_proj(heads.flatten(1)[None]), None
+        parts = (query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        heads = attend_by_segments(*parts, layout, self.scaling, position_embeddings)
         return self.o_proj(heads.transpose(1, 2).flatten(2)), None
+
+
+def takes_flash(dtype: torch.dtype, head_size: int) -> bool:
+    """Return whether a GPU's flash attention computes in `dtype` with heads of `head_size`."""
+    return dtype in DTYPES and head_size <= MAX_HEAD_SIZE and head_size % 8 == 0
 
 
 def attend_by_segments(
@@ -149,18 +201,29 @@ def attend_by_blocks(
     attend: Callable[..., Tensor] = flex_attention
     if query.is_cuda:
         attend = _compiled_flex_attention()
-    return attend(query, key, value, block_mask=block_mask, scale=scaling)
+    num_tokens = query.shape[2]
+    padding = (0, 0, 0, block_mask.seq_lengths[0] - num_tokens)
+    query, key, value = (F.pad(tensor, padding) for tensor in (query, key, value))
+    return attend(query, key, value, block_mask=block_mask, scale=scaling)[:, :, :num_tokens]
 
 
 def with_block_mask(layout: Layout) -> Layout:
-    """Return `layout` with its rule in blocks, built once for all layers."""
+    """Return `layout` with its rule in blocks, built once for all layers.
+
+    The mask is of a line padded by tokens that see each other alone: lengths that FlexAttention has
+    not met it compiles for.
+    """
     num_tokens = len(layout.dialogue_T)
+    multiple = _COARSE if num_tokens > _COARSE else _BLOCK
+    padding = (0, -num_tokens % multiple)
+    dialogue_T = F.pad(layout.dialogue_T, padding, value=-1)
+    padded = Layout((), (), dialogue_T, F.pad(layout.branch_T, padding))
 
     def rule(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return layout.allows(query, key)
+        return padded.allows(query, key)
 
-    device = layout.dialogue_T.device
-    block_mask = create_block_mask(rule, None, None, num_tokens, num_tokens, device=device)
+    length = len(dialogue_T)
+    block_mask = create_block_mask(rule, None, None, length, length, device=dialogue_T.device)
     return layout._replace(block_mask=block_mask)
 
 
@@ -252,16 +315,9 @@ class _SegmentAttention(torch.autograd.Function):
 
 
 def _turned(tensor: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Return (1, H, T, E) turned by (cos, sin) of (1, T, E), whose two halves are equal.
-
-    The first half of a vector and the second are the two coordinates of its pairs, as in Llama.
-    """
+    """Return (1, H, T, E) turned by (cos, sin) of (1, T, E)."""
     cos, sin = (part.float()[:, None] for part in rotation)
-    half = tensor.shape[-1] // 2
-    turned = tensor * cos
-    turned[..., :half].addcmul_(tensor[..., half:], sin[..., :half], value=-1.0)
-    turned[..., half:].addcmul_(tensor[..., :half], sin[..., half:])
-    return turned
+    return turned(tensor, cos, sin)
 
 
 def _run_of(tensor: Tensor, run: Run) -> Tensor:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from transformers import LlamaModel
 
+from language.devices import tensor_on
 from language.packed_attention import (
     ATTENTION,
     Crossing,
+    GPUPlan,
     Layout,
     PackedLlamaAttention,
     Run,
-    with_block_mask,
 )
 from language.rows import TokenRow
 
@@ -117,17 +118,19 @@ def pack_rows(rows: Sequence[TokenRow], *, device: torch.device | str = "cpu") -
     layout = Layout(
         line.runs(),
         tuple(line.crossings),
-        torch.tensor(line.dialogues, device=device),
-        torch.tensor(line.branches, device=device),
+        tensor_on(device, line.dialogues),
+        tensor_on(device, line.branches),
     )
+    if layout.dialogue_T.is_cuda:
+        layout = layout._replace(gpu=GPUPlan(layout))
     return PackedRows(
-        ids_T=torch.tensor(line.ids, device=device),
-        positions_T=torch.tensor(line.positions, device=device),
-        layout=with_block_mask(layout) if layout.dialogue_T.is_cuda else layout,
-        last_B=torch.tensor(last, device=device),
-        row_N=torch.tensor(every, device=device),
-        response_M=torch.tensor(response, dtype=torch.long, device=device),
-        before_M=torch.tensor(before, dtype=torch.long, device=device),
+        ids_T=tensor_on(device, line.ids),
+        positions_T=tensor_on(device, line.positions),
+        layout=layout,
+        last_B=tensor_on(device, last),
+        row_N=tensor_on(device, every),
+        response_M=tensor_on(device, response, dtype=torch.long),
+        before_M=tensor_on(device, before, dtype=torch.long),
     )
 
 

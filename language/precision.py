@@ -1,5 +1,6 @@
 """Weights in two precisions: float32 for the optimizer, and what the layers compute with."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Generic, TypeVar
 
@@ -38,7 +39,12 @@ class MixedWeights(Generic[Model]):
 
 def enable_activation_checkpointing_(model: PreTrainedModel) -> None:
     """Keep each layer's input only and compute the layer again in the backward pass."""
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    enable: Callable[[dict[str, bool]], None]
+    if hasattr(model, "activation_checkpointing_enable"):
+        enable = model.activation_checkpointing_enable
+    else:  # before transformers 5.23
+        enable = model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
     # Transformers checkpoints in training mode alone; every dropout is off (language.models).
     nn.Module.train(model)
 

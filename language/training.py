@@ -99,7 +99,7 @@ class Objective(Protocol[Model_contra, Item_contra]):
         """Return the loss of a step on `items`, those of all processes."""
 
 
-class _Learner(NamedTuple):
+class StepLearner(NamedTuple):
     """What a step changes."""
 
     weights: Weights[Any]
@@ -130,17 +130,14 @@ def train_in_steps(
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
         FloatingPointError: The loss or its gradient is no longer finite.
     """
-    optimizer = create_optimizer(weights.master, config.optimizer)
-    schedule = create_schedule(optimizer, config.optimizer, len(steps))
-    learner = _Learner(weights, optimizer, schedule, deque(maxlen=RECENT_STEPS))
+    learner = create_learner(weights, config.optimizer, len(steps))
     first_step = _restore_(learner, run_directory, context, steps_before)
 
     for number, indices in enumerate(steps[first_step:], start=first_step + 1):
         step, is_last = steps_before + number, number == len(steps)
         started = time.perf_counter()
-        # Sorted by length before they are dealt out, so that every process gets as much to do.
-        step_items = sorted((items[i] for i in indices), key=lambda item: -item.num_tokens)
-        metrics = _take_step_(learner, step_items, objective, config=config, step=step)
+        step_items = [items[i] for i in indices]
+        metrics = take_step_(learner, step_items, objective, config=config, step=step)
         learner.recent_losses.append(metrics["loss"])
         if number % config.log_every == 0 or is_last:
             rate = metrics[objective.unit] / (time.perf_counter() - started)
@@ -152,6 +149,13 @@ def train_in_steps(
         if must_stop:
             raise RunStopped
     return sum(learner.recent_losses) / len(learner.recent_losses)
+
+
+def create_learner(weights: Weights[Any], config: OptimizerConfig, total_steps: int) -> StepLearner:
+    """Return what `take_step_` changes, before the first of `total_steps` steps."""
+    optimizer = create_optimizer(weights.master, config)
+    schedule = create_schedule(optimizer, config, total_steps)
+    return StepLearner(weights, optimizer, schedule, deque(maxlen=RECENT_STEPS))
 
 
 def micro_batches(
@@ -169,17 +173,23 @@ def micro_batches(
     return own + [[]] * (max(map(len, groups)) - len(own))
 
 
-def _take_step_(
-    learner: _Learner,
+def take_step_(
+    learner: StepLearner,
     items: Sequence[Item],
     objective: Objective[Any, Item],
     *,
     config: LoopConfig,
     step: int,
 ) -> dict[str, float | int]:
-    """Make one update on `items`, the longest first, and return the step's metrics."""
+    """Make one update on `items` and return the step's metrics.
+
+    Raises:
+        FloatingPointError: The loss or its gradient is not finite; nothing is updated then.
+    """
     weights, optimizer, schedule, _ = learner
     rank, world_size = world()
+    # Sorted by length before they are dealt out, so that every process gets as much to do.
+    items = sorted(items, key=lambda item: -item.num_tokens)
     step_objective = objective.begin_step(items)
     lengths = [item.num_tokens for item in items]
     for group in micro_batches(
@@ -214,7 +224,9 @@ def _clip_gradients_(model: nn.Module, max_norm: float) -> float:
     return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
 
-def _save(learner: _Learner, run_directory: RunDirectory, context: RunContext, step: int) -> None:
+def _save(
+    learner: StepLearner, run_directory: RunDirectory, context: RunContext, step: int
+) -> None:
     """Write a checkpoint of `step`, the generators of every process in it; a collective."""
     own_rng = pack_rng(generator=context.generator, prefix=_rng_name(context.rank))
     packed = combine(
@@ -231,7 +243,7 @@ def _save(learner: _Learner, run_directory: RunDirectory, context: RunContext, s
 
 
 def _restore_(
-    learner: _Learner, run_directory: RunDirectory, context: RunContext, steps_before: int
+    learner: StepLearner, run_directory: RunDirectory, context: RunContext, steps_before: int
 ) -> int:
     """Set everything to the last checkpoint; return how many of the steps are done."""
     checkpoint = latest_checkpoint(run_directory.checkpoints)

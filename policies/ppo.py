@@ -5,7 +5,6 @@ al. (arXiv:2009.01325) and is a field of `PPOConfig`. Shapes: B rows, R tokens o
 response, M response tokens of all rows.
 """
 
-import time
 from itertools import islice
 
 import torch
@@ -15,10 +14,9 @@ from language.tokenizers import eos_id_of
 from policies.alarms import Signs, alarm_row, alarms_of, monitor_alarm, signs_of
 from policies.batches import shuffled_stream
 from policies.encoding import EncodedPrompts, encode_prompts
-from policies.experience import experience_of, rewards_of
 from policies.heldout import HeldOutLook, look_at, objective_of
+from policies.iterations import Stopwatch, iterate_
 from policies.kl import next_kl_coef
-from policies.networks import logprobs_of, view_of
 from policies.ppo_models import Models, create_learners, load_models
 from policies.ppo_progress import (
     Progress,
@@ -28,10 +26,10 @@ from policies.ppo_progress import (
     save_progress,
     save_value_model,
 )
-from policies.rollouts import Rollout, groups_of, sample_rollout
-from policies.scoring import Scores, derived_seed, score_rows
+from policies.rollouts import Rollout
+from policies.scoring import Scores, derived_seed
 from policies.statistics import explained_variance, masked_moments
-from policies.updates import Experience, update_
+from policies.updates import Experience
 from records.configs import PPOConfig
 from records.prompts import read_prompts
 from records.rundirs import RunDirectory, RunSpec
@@ -60,7 +58,6 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     networks, learners = models.networks, create_learners(models.networks, config)
     train = _prompts(spec, "prompts", models, config)
     heldout = _prompts(spec, "heldout_prompts", models, config)
-    temperature, tokens = config.sampling.temperature, config.tokens_per_microbatch
     progress = restore_progress(run_directory, networks, learners, context)
     if progress is None:
         look = look_at(models, heldout.prompts, config)
@@ -69,7 +66,6 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         save_best(run_directory, models, 0)
         row = _heldout_row(look, objective)
         context.log(0, total_steps=config.num_iterations, kl_coef=config.kl_coef, **row)
-    units = networks.value_units(progress.units)
     stream = shuffled_stream(len(train.prompts), seed=derived_seed(config.seed, "prompts"))
     _ = list(islice(stream, progress.iteration * config.batch_size))  # those already used
 
@@ -77,40 +73,19 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         if progress.looks_without_better >= config.patience:
             break
         watch = Stopwatch()
-
-        # Sample one response to each prompt of the batch.
-        rollout = sample_rollout(
-            networks.as_policy(),
+        learning_rate, kl_coef = learners.policy.learning_rate, progress.kl_coef
+        rollout, scores, view, rewards, experience, update, progress = iterate_(
+            networks,
+            learners,
+            models.score_fn,
             [train.prompts[index] for index in islice(stream, config.batch_size)],
             [derived_seed(config.seed, iteration, row) for row in range(config.batch_size)],
-            sampling=config.sampling,
+            progress,
+            config=config,
             eos_id=eos_id_of(models.tokenizer),
-            rows_per_batch=config.rows_per_batch,
+            generator=context.generator,
+            watch=watch,
         )
-        watch.lap("generate")
-
-        # Score: helpfulness and safety, joined by the gate.
-        scores = score_rows(
-            models.score_fn, rollout.rows, rollout.is_safety, threshold=config.safety_threshold
-        )
-        progress = progress._replace(scores=progress.scores.after(scores.gated_B))
-        watch.lap("score")
-
-        # What reference, policy and value model say of the sampled tokens before any update.
-        groups = groups_of(rollout, tokens=tokens)
-        reference_M = logprobs_of(networks.as_reference(), rollout, groups, temperature=temperature)
-        watch.lap("reference")
-        view = view_of(networks, rollout, groups, temperature=temperature, units=units)
-        watch.lap("logprobs")
-
-        # Rewards per token, advantages, returns; then one gradient step per minibatch.
-        rewards = rewards_of(rollout, scores.gated_B, view, reference_M, progress, config)
-        experience = experience_of(rollout, view, rewards.rewards_BR, config)
-        learning_rate, kl_coef = learners.policy.learning_rate, progress.kl_coef
-        update = update_(
-            networks, learners, experience, units=units, config=config, generator=context.generator
-        )
-        watch.lap("update")
 
         # What is remembered of it, and what looks wrong.
         signs = signs_of(rollout, view, rewards.kl, update.ratio_max_deviation)
@@ -157,24 +132,6 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     value_output = save_value_model(run_directory, models)
     policy_output = publish_best(run_directory, progress)
     run_directory.write_result(summary, {"policy": policy_output, "value": value_output})
-
-
-class Stopwatch:
-    """Seconds of each phase of an iteration, under `seconds_<phase>`."""
-
-    clock = staticmethod(time.perf_counter)
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = self.clock()
-
-    def lap(self, phase: str) -> None:
-        """Book the time since the last lap to `phase`."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        now = self.clock()
-        self.laps[f"seconds_{phase}"] = round(now - self._last, 4)
-        self._last = now
 
 
 def _prompts(spec: RunSpec, role: str, models: Models, config: PPOConfig) -> EncodedPrompts:

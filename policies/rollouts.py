@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from language.devices import tensor_on
 from language.generation import GenerationRequest, generate
 from language.packing import PackedRows, pack_rows, split_by_tokens
 from language.rows import TokenRow
@@ -102,9 +103,9 @@ def create_rollout(
         rows=rows,
         is_safety=is_safety,
         is_finished_B=torch.tensor(is_finished),
-        sampler_logprobs_M=torch.tensor(sampler_logprobs, device=device),
+        sampler_logprobs_M=tensor_on(device, sampler_logprobs),
         response_mask_BR=mask_BR.to(device),
-        place_M=torch.tensor(places, device=device),
+        place_M=tensor_on(device, places),
     )
 
 
@@ -122,8 +123,8 @@ def groups_of(
         groups.append(
             Group(
                 packed=pack_rows([rows[i] for i in numbers], device=device),
-                token_M=torch.tensor(places, device=device),
-                row_B=torch.tensor(numbers, device=device),
+                token_M=tensor_on(device, places),
+                row_B=tensor_on(device, numbers),
             )
         )
     return groups

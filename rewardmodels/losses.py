@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from language.devices import tensor_on
 from records.preferences import Rating, SafetyBin
 
 _IS_SAFE = {
@@ -19,9 +20,14 @@ _IS_SAFE = {
 """Whether chosen and rejected are safe, by bin."""
 
 
-def margins_of(ratings: Sequence[Rating | None], margins: Mapping[Rating, float]) -> Tensor:
+def margins_of(
+    ratings: Sequence[Rating | None],
+    margins: Mapping[Rating, float],
+    *,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Return margins_N, m(r) of arXiv:2307.09288, Table 27; no rating means no margin."""
-    return torch.tensor([0.0 if rating is None else margins[rating] for rating in ratings])
+    return tensor_on(device, [0.0 if rating is None else margins[rating] for rating in ratings])
 
 
 def ranking_loss(chosen_scores_N: Tensor, rejected_scores_N: Tensor, margins_N: Tensor) -> Tensor:
@@ -42,11 +48,11 @@ def auxiliary_safety_loss(
     so that a raw score of 0 is the border between safe and unsafe.
     """
     device = chosen_scores_N.device
-    targets_N2 = torch.tensor(
+    targets_N2 = tensor_on(
+        device,
         [(0.0, 0.0) if safety_bin is None else _IS_SAFE[safety_bin] for safety_bin in safety_bins],
-        device=device,
     ).reshape(-1, 2)
-    has_bin_N = torch.tensor([safety_bin is not None for safety_bin in safety_bins], device=device)
+    has_bin_N = tensor_on(device, [safety_bin is not None for safety_bin in safety_bins])
     scores_N2 = torch.stack([chosen_scores_N, rejected_scores_N], dim=1).float()
     losses_N2 = F.binary_cross_entropy_with_logits(scores_N2, targets_N2, reduction="none")
     return losses_N2.sum(dim=1) * has_bin_N

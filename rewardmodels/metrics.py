@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from language.devices import tensor_on
 from language.distributed import all_reduce_sum_
 from records.preferences import Rating, SafetyBin
 from records.statistics import wilson_proportion
@@ -92,12 +93,12 @@ class StepTotals:
         """Add the pairs of a micro-batch."""
         gaps_N = (chosen_scores_N - rejected_scores_N).detach().double()
         right_N = (gaps_N > 0).double() + (gaps_N == 0).double() / 2
-        is_rating_RN = torch.tensor(
-            [[pair.rating is rating for pair in pairs] for rating in Rating], device=gaps_N.device
+        is_rating_RN = tensor_on(
+            gaps_N.device, [[pair.rating is rating for pair in pairs] for rating in Rating]
         ).double()
         num_tokens = sum(pair.num_tokens for pair in pairs)
         head = [losses_N.detach().double().sum(), right_N.sum(), gaps_N.sum()]
-        counts = gaps_N.new_tensor([num_tokens, len(pairs)])
+        counts = tensor_on(gaps_N.device, [num_tokens, len(pairs)], dtype=torch.float64)
         self._sums += torch.cat(
             [torch.stack(head), counts, is_rating_RN @ right_N, is_rating_RN.sum(dim=1)]
         )

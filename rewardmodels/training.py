@@ -114,7 +114,7 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     data = _read_data(inputs, config, tokenizer, max_tokens)
     batches = plan_batches(len(data.train.pairs), config, context.generator)
     num_parameters = model.num_parameters()
-    weights = _weights_for(model, config, context)
+    weights = weights_for(model, config, context.dtype, context.device)
     train_in_steps(
         weights,
         data.train.pairs,
@@ -163,18 +163,16 @@ def _read_data(
     return _Data(selection, train_pairs, test_pairs)
 
 
-def _weights_for(
-    model: LlamaForSequenceClassification, config: RewardModelConfig, context: RunContext
+def weights_for(
+    model: LlamaForSequenceClassification,
+    config: RewardModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Weights[LlamaForSequenceClassification]:
     """Return the weights that are trained: all of `model`, or adapters and head where asked for."""
     if config.lora_rank:
         add_adapters_(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
-    return weights_of(
-        model,
-        context.dtype,
-        context.device,
-        checkpoint_activations=config.checkpoint_activations,
-    )
+    return weights_of(model, dtype, device, checkpoint_activations=config.checkpoint_activations)
 
 
 def _merge_adapters_(
@@ -223,8 +221,8 @@ def pair_losses(
     config: RewardModelConfig,
 ) -> Tensor:
     """Return losses_N: the ranking loss, and the weighted safety loss where it is turned on."""
-    margins_N = margins_of([pair.rating for pair in pairs], config.margins)
-    margins_N = margins_N.to(chosen_scores_N.device)
+    device = chosen_scores_N.device
+    margins_N = margins_of([pair.rating for pair in pairs], config.margins, device=device)
     losses_N = ranking_loss(chosen_scores_N, rejected_scores_N, margins_N)
     if config.safety_loss_weight:
         bins = [pair.safety_bin for pair in pairs]

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from language.runs import RunContext, seed_everything
-from policies import ppo as loop
+from policies.iterations import Stopwatch
+from policies.ppo import ppo
 from records.configs import PPOConfig
 from records.rundirs import RunDirectory
 
@@ -36,7 +37,7 @@ class ClockedContext(RunContext):
 def main() -> None:
     """Run PPO as the run directory of the first argument says, on the clock of this process."""
     torch.set_num_threads(1)
-    loop.Stopwatch.clock = staticmethod(time.process_time)
+    Stopwatch.clock = staticmethod(time.process_time)
     run_directory = RunDirectory(Path(sys.argv[1]))
     spec = run_directory.read_spec()
     config = spec.config
@@ -44,7 +45,7 @@ def main() -> None:
     seed_everything(config.seed)
     context = ClockedContext(run_directory, config)
     context.rows = []
-    loop.ppo(run_directory, spec, context)
+    ppo(run_directory, spec, context)
     rows = [row for row in context.rows if row["step"] > WARMUP_ITERATIONS]
     phases = {phase: sum(row[f"seconds_{phase}"] for row in rows) / len(rows) for phase in PHASES}
     num_tokens = sum(row["rollout_tokens"] for row in rows) / len(rows)

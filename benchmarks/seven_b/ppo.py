@@ -1,0 +1,156 @@
+"""An iteration of PPO at 7B with adapters: one base for policy, reference and value model."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from benchmarks.best_of_k import end_often_
+from benchmarks.seven_b.machine import Machine, Rates
+from benchmarks.seven_b.sampling import decode_floor
+from benchmarks.seven_b.work import (
+    EOS_ID,
+    Shape,
+    Size,
+    draw_prompts,
+    random_policy,
+    random_scalar_model,
+)
+from language.scores import ScoreFn
+from policies.encoding import EncodedPrompt
+from policies.heldout import HeldOutLook
+from policies.iterations import Iteration, Stopwatch, iterate_
+from policies.networks import Networks, adapter_networks
+from policies.ppo_models import create_learners
+from policies.ppo_progress import Progress
+from policies.rollouts import Rollout
+from policies.statistics import Moments
+from records.configs import PPOConfig, SamplingConfig
+from records.dialogues import Dialogue
+from records.preferences import Axis
+from records.prompts import Prompt
+from rewardmodels.scoring import RewardScorer
+
+_RANK, _ALPHA, _MAX_PROMPT = 16, 32, 512
+_PHASES = ("generate", "score", "reference", "logprobs", "update")
+
+
+def ppo_iteration_lora(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
+    """Yield a line for each of two iterations: the first pays for compilation and allocation."""
+    config = _config(machine, size)
+    networks = _networks(machine, size)
+    score_fn = _score_fn(machine, size)
+    learners = create_learners(networks, config)
+    look = HeldOutLook(Moments(0.0, 1.0), 0.0, 1.0)
+    progress = Progress.begin(look, 0.0, config.kl_coef)
+    prompts = _prompts(2 * size.ppo_prompts, size.shape)
+    generator = torch.Generator().manual_seed(0)
+    for number in range(2):
+        machine.wait()
+        watch, first = Stopwatch(), number * size.ppo_prompts
+        done = iterate_(
+            networks,
+            learners,
+            score_fn,
+            prompts[first : first + size.ppo_prompts],
+            list(range(first, first + size.ppo_prompts)),
+            progress,
+            config=config,
+            eos_id=EOS_ID,
+            generator=generator,
+            watch=watch,
+        )
+        progress = done.progress
+        kind = "warm-up" if number == 0 else "measured"
+        yield {"iteration": kind, **_figures(machine, size, config, done, watch)}
+
+
+def _config(machine: Machine, size: Size) -> PPOConfig:
+    return PPOConfig(
+        dtype="bfloat16",
+        num_iterations=2,
+        batch_size=size.ppo_prompts,
+        minibatch_size=64,
+        lora_rank=_RANK,
+        lora_alpha=_ALPHA,
+        tokens_per_microbatch=8192 if machine.memory > 100.0 else 4096,
+        sampling=SamplingConfig(max_new_tokens=size.new_tokens),
+    )
+
+
+def _networks(machine: Machine, size: Size) -> Networks:
+    base = random_policy(size.shape, machine.device, torch.bfloat16)
+    end_often_(base, EOS_ID, size.mean_new_tokens)
+    return adapter_networks(base, rank=_RANK, alpha=_ALPHA, seed=0, dtype=torch.bfloat16)
+
+
+def _score_fn(machine: Machine, size: Size) -> ScoreFn:
+    """Return the two reward models as runs have them today: whole models beside the base."""
+    models = {
+        axis: random_scalar_model(size.shape, machine.device, torch.bfloat16, seed=seed)
+        for seed, axis in enumerate(Axis, start=1)
+    }
+    return RewardScorer(models, tokenizer_digest="", rows_per_batch=32)
+
+
+def _prompts(count: int, shape: Shape) -> list[EncodedPrompt]:
+    ids = draw_prompts(count, shape, seed=5)
+    return [
+        EncodedPrompt(
+            Prompt(
+                prompt_id=str(number),
+                dialogue=Dialogue.from_texts("prompt"),
+                is_safety=number % 2 == 0,
+            ),
+            prompt[:_MAX_PROMPT],
+        )
+        for number, prompt in enumerate(ids)
+    ]
+
+
+def _figures(
+    machine: Machine, size: Size, config: PPOConfig, done: Iteration, watch: Stopwatch
+) -> dict[str, Any]:
+    rollout = done.rollout
+    seconds = {phase: watch.laps[f"seconds_{phase}"] for phase in _PHASES}
+    total = sum(seconds.values())
+    floors = _floors(size.shape, machine.rates(size.calibration), rollout)
+    num_tokens = sum(row.num_tokens for row in rollout.rows)
+    gap_M = (done.experience.logprobs_M - rollout.sampler_logprobs_M).abs()
+    return {
+        "prompts": len(rollout.rows),
+        "prompt_tokens": sum(len(row.prompt_ids) for row in rollout.rows),
+        "response_tokens": len(rollout.place_M),
+        "longest_response": int(rollout.response_mask_BR.shape[1]),
+        "seconds": round(total, 3),
+        "phases": seconds,
+        "tokens_per_second": round(num_tokens / total, 1),
+        "floor_seconds": {phase: round(s, 4) for phase, s in floors.items()},
+        "floor_shares": {
+            **{phase: round(floors[phase] / seconds[phase], 3) for phase in _PHASES},
+            "all": round(sum(floors.values()) / total, 3),
+        },
+        "floor": "2 FLOP per matrix parameter, token and pass, 4 where an adapter is trained, at "
+        "the bfloat16 rate; sampling as in best_of_k",
+        "tokens_per_microbatch": config.tokens_per_microbatch,
+        "sampler_gap_max": float(gap_M.max()),
+        "ratio_max_deviation": done.update.ratio_max_deviation,
+        "grad_norms": [done.update.grad_norm, done.update.value_grad_norm],
+        "peak_gigabytes": machine.peak_gigabytes(),
+    }
+
+
+def _floors(shape: Shape, rates: Rates, rollout: Rollout) -> dict[str, float]:
+    """Return the least seconds of each phase."""
+    lengths = [len(row.response_ids) for row in rollout.rows]
+    prompts = [len(row.prompt_ids) for row in rollout.rows]
+    tokens, responses = sum(lengths) + sum(prompts), sum(lengths)
+    body = 2.0 * shape.matrix_parameters * tokens / rates.bf16
+    head = 2.0 * shape.head_parameters * responses / rates.bf16
+    return {
+        "generate": decode_floor(shape, rates, prompts, lengths, 1),
+        "score": len(Axis) * body,
+        "reference": body + head,
+        "logprobs": 2 * body + head,
+        "update": 4 * body + 2 * head,
+    }
