@@ -162,29 +162,28 @@ def adapter_networks(
     """Return networks on one frozen base, which with its adapters off is the reference.
 
     Adapters are float32. The policy's starts as `policy_start`, what the base was fine-tuned by, or
-    as one that changes nothing. With a shared trunk the value head reads
-    the policy's adapter and says 0, else the value model has an adapter of its own: it starts as
-    `value_start`, a reward model of this base, or as one that changes nothing under a head that
-    says 0. `reward_models` are further adapters of the base, which stay as they are.
+    as one that changes nothing. With a shared trunk the value head reads the policy's adapter and
+    says 0, else the value model has an adapter of its own: it starts as `value_start`, a reward
+    model of this base, or as one that changes nothing under a head that says 0. `reward_models` are
+    further adapters of the base, which stay as they are.
 
     Raises:
         ValueError: A reward model's adapter was made for a base of another shape.
     """
     cast_parameters_(base, dtype)
-    if policy_start is not None:
-        load_adapter_(base.model, policy_start, name=POLICY)
-    else:
-        add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed, name=POLICY)
-    if value_start is not None and not is_trunk_shared:
-        load_adapter_(base.model, value_start, name=VALUE)
-    elif not is_trunk_shared:
-        add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed + 1, name=VALUE)
+    value_start = None if is_trunk_shared else value_start
+    starts = {POLICY: policy_start} | ({} if is_trunk_shared else {VALUE: value_start})
+    for offset, (name, start) in enumerate(starts.items()):
+        if start is not None:
+            load_adapter_(base.model, start, name=name)
+        else:
+            add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed + offset, name=name)
     frozen = {
         name: _reward_model(base, name, weights) for name, weights in (reward_models or {}).items()
     }
     base.requires_grad_(False)
     value_model = share_trunk(base)
-    if value_start is not None and not is_trunk_shared:
+    if value_start is not None:
         _set_head_(value_model, value_start)
     if checkpoint_activations:
         enable_activation_checkpointing_(base)
@@ -201,7 +200,7 @@ def adapter_networks(
         value_parameters={**own[VALUE], **_head_parameters(value_model)},
         is_trunk_shared=is_trunk_shared,
         has_adapters=True,
-        is_value_raw=value_start is not None and not is_trunk_shared,
+        is_value_raw=value_start is not None,
         reward_models=frozen,
     )
 

@@ -77,18 +77,7 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models
         tokenizer=tokenizer,
         networks=networks,
         score_fn=_score_fn(spec, config, context, tokenizer, networks),
-        monitor=load_monitor(
-            paths,
-            tokenizer,
-            device=context.device,
-            dtype=context.dtype,
-            rows_per_batch=config.rows_per_batch,
-            shared=(
-                partial(networks.as_reward_model, GENERAL)
-                if GENERAL in networks.reward_models
-                else None
-            ),
-        ),
+        monitor=_monitor(spec, config, context, tokenizer, networks),
         arrangement=arrangement,
     )
 
@@ -133,6 +122,25 @@ def _score_fn(
         return load_score_fn(spec, config, tokenizer, context)
     paths = {role: item.path for role, item in spec.inputs.items()}
     return adapter_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
+
+
+def _monitor(
+    spec: RunSpec,
+    config: PPOConfig,
+    context: RunContext,
+    tokenizer: PreTrainedTokenizerBase,
+    networks: Networks,
+) -> Monitor | None:
+    """Return the run's monitor, if any: the base's adapter where it has one, else a whole model."""
+    is_shared = GENERAL in networks.reward_models
+    return load_monitor(
+        {role: item.path for role, item in spec.inputs.items()},
+        tokenizer,
+        device=context.device,
+        dtype=context.dtype,
+        rows_per_batch=config.rows_per_batch,
+        shared=partial(networks.as_reward_model, GENERAL) if is_shared else None,
+    )
 
 
 def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
