@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from language.precision import float_trained_
 from records.files import folder_written_atomically
 
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+"""The linear maps of a decoder layer, which all get adapters."""
 _MATRICES = ("lora_A", "lora_B")
-_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def add_adapters_(
@@ -23,30 +25,47 @@ def add_adapters_(
 ) -> None:
     """Freeze `model` and put adapters of `rank`, scaled by alpha / rank, on every projection.
 
-    They change nothing yet. A scalar head, being new, stays trainable beside them. A model may
-    have several, under names of their own; `use_adapter_` says which one counts.
+    They change nothing yet, and are float32 whatever the model is. A scalar head, being new, stays
+    trainable beside them, in float32 too. A model may have several, under names of their own;
+    `use_adapter_` says which one counts.
     """
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=_PROJECTIONS)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # Several adapters are meant; peft asks whether they are.
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model, adapter_name=name)
-    for module in model.modules():
-        if type(module) is LoraLinear:
-            module.__class__ = FewPassLoraLinear
+        inject_adapters_(model, rank=rank, alpha=alpha, name=name)
     head = getattr(model, "score", None)
     if isinstance(head, nn.Module):
         head.requires_grad_(True)
+    float_trained_(model)
 
 
-def use_adapter_(model: nn.Module, name: str | None) -> None:
-    """Let the adapters called `name` count in the passes to come, or none of them."""
+def inject_adapters_(
+    model: nn.Module, *, rank: int, alpha: int, name: str, is_empty: bool = False
+) -> None:
+    """Put adapters on every projection of `model` and freeze the rest of it.
+
+    Empty ones are on the meta device, to be given weights that are already there.
+    """
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=PROJECTIONS)
+    with warnings.catch_warnings():
+        # Several adapters are meant; peft asks whether they are.
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, model, adapter_name=name, low_cpu_mem_usage=is_empty)
+    for module in model.modules():
+        if type(module) is LoraLinear:
+            module.__class__ = FewPassLoraLinear
+
+
+def use_adapter_(model: nn.Module, name: str | None, *, is_frozen: bool = False) -> None:
+    """Let the adapters called `name` count in the passes to come, or none of them.
+
+    These alone may then take gradients, and where they are frozen none may.
+    """
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            if name is not None:
-                module.set_adapter([name])
             module.enable_adapters(enabled=name is not None)
+            if name is not None:
+                assert name in module.lora_A, f"no adapter {name}, only {', '.join(module.lora_A)}"
+                module.set_adapter([name], inference_mode=is_frozen)
 
 
 class FewPassLoraLinear(LoraLinear):

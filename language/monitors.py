@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
-from language.rows import TokenRow, batches_by_length
-from language.scalars import load_scalar_model, row_scalars
+from language.rows import TokenRow
+from language.scalars import load_scalar_model, score_rows
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.configs import GENERAL
 
@@ -26,8 +26,11 @@ def load_monitor(
     device: torch.device,
     dtype: torch.dtype,
     rows_per_batch: int,
+    shared: Callable[[], LlamaForSequenceClassification] | None = None,
 ) -> Monitor | None:
     """Return the monitor of a run, its input `general`; None where it has none.
+
+    Where the run holds that model already, as an adapter, `shared` returns it ready for a pass.
 
     Raises:
         ValueError: It reads other token ids than `tokenizer`, the policy's, writes.
@@ -41,28 +44,29 @@ def load_monitor(
             f"{GENERAL}: its tokenizer {other[:12]} is not the policy's {own[:12]}; train it from "
             "a policy with this tokenizer, or do without a monitor"
         )
+    if shared is not None:
+        return RowScorer(shared, rows_per_batch=rows_per_batch)
     model = load_scalar_model(path, dtype=dtype, device=device)
-    return _RowScorer(model, rows_per_batch)
+    return RowScorer(lambda: model, rows_per_batch=rows_per_batch)
 
 
-class _RowScorer:
-    """Scores rows under one reward model."""
+class RowScorer:
+    """Scores rows under one reward model, which it is handed anew for every call."""
 
-    def __init__(self, model: LlamaForSequenceClassification, rows_per_batch: int) -> None:
+    def __init__(
+        self, model: Callable[[], LlamaForSequenceClassification], *, rows_per_batch: int
+    ) -> None:
+        """Take what returns the model, ready for a pass: it may share its layers with others."""
         self._model = model
         self._rows_per_batch = rows_per_batch
 
-    @torch.inference_mode()
     def __call__(self, rows: Sequence[TokenRow]) -> Tensor:
         """Return scores_B in the order of `rows`.
 
         Raises:
             FloatingPointError: A score is not finite.
         """
-        scores_B = torch.empty(len(rows))
-        lengths = [row.num_tokens for row in rows]
-        for indices in batches_by_length(lengths, rows_per_batch=self._rows_per_batch):
-            scores_B[indices] = row_scalars(self._model, [rows[i] for i in indices]).cpu()
+        scores_B = score_rows(self._model(), rows, rows_per_batch=self._rows_per_batch)
         if not bool(scores_B.isfinite().all()):
             raise FloatingPointError("the general reward model returned a score that is not finite")
         return scores_B

@@ -5,6 +5,7 @@ B rows, T tokens in a row, N tokens of all rows, D hidden.
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,10 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 from language.models import load_llama, load_policy
 from language.packing import pack_rows, packed_hidden
 from language.rows import RowBatch, TokenRow, rows_of
+from language.sharding import ShardedModel, compute_with
+
+Scorer = LlamaForSequenceClassification | ShardedModel[LlamaForSequenceClassification]
+"""A scalar model, whole or cut over the processes."""
 
 
 def create_scalar_model(
@@ -93,6 +98,28 @@ def row_scalars(model: LlamaForSequenceClassification, rows: Sequence[TokenRow])
     """
     packed = pack_rows(rows, device=model.device)
     return head_of(model, packed_hidden(model.model, packed)[packed.last_B])
+
+
+@torch.inference_mode()
+def score_rows(model: Scorer, rows: Sequence[TokenRow], *, rows_per_batch: int) -> Tensor:
+    """Return scores_B in the order of `rows`, float32 on the CPU: the head at each last token.
+
+    Responses to one prompt are scored side by side, so that it is read once; a row's score does not
+    depend on the others beyond rounding. A model that is cut over several processes must be given
+    as many rows by each of them.
+
+    Raises:
+        ValueError: `rows_per_batch` is below one.
+    """
+    if rows_per_batch < 1:
+        raise ValueError(f"rows_per_batch: {rows_per_batch} must be at least 1")
+    scores_B = torch.empty(len(rows))
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt_ids), rows[i].prompt_ids))
+    for start in range(0, len(rows), rows_per_batch):
+        indices = order[start : start + rows_per_batch]
+        batch = [rows[i] for i in indices]
+        scores_B[indices] = compute_with(model, partial(row_scalars, rows=batch)).cpu()
+    return scores_B
 
 
 def _headless(policy: LlamaForCausalLM) -> LlamaForSequenceClassification:

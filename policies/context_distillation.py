@@ -19,7 +19,6 @@ from language.models import load_policy, max_positions_of
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.scores import ScoreFn
-from language.sharding import save_output
 from language.tokenizers import eos_id_of, load_tokenizer, tokenizer_digest
 from policies.chunks import StoredChunks, work_in_chunks
 from policies.distilled import (
@@ -33,6 +32,7 @@ from policies.distilled import (
 from policies.encoding import rows_beside
 from policies.scoring import derived_seed, load_score_fn, refuse_other_tokenizer
 from policies.sft import finetune, num_finetune_steps
+from policies.supervised import load_start, save_finetuned
 from records.instruction_configs import ContextDistillationConfig
 from records.preferences import Axis
 from records.preprompts import default_preprompts, read_preprompts
@@ -110,7 +110,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         )
 
     # Fine-tune.
-    start = load_policy(paths["start"], device=context.loading_device)
+    start = load_start(paths["start"], config.finetune, context)
     trained = finetune(
         start,
         [*(row for _, row in kept), *beside],
@@ -121,7 +121,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         steps_before=num_chunks,
     )
     output = run_directory.outputs / "policy"
-    save_output(trained.model, tokenizer, output)
+    save_finetuned(trained, tokenizer, output, start=paths["start"], context=context)
     if context.is_main:
         demonstrations = run_directory.outputs / "demonstrations.jsonl"
         source = spec.inputs["policy"].digest

@@ -17,7 +17,6 @@ from language.models import load_policy, max_positions_of
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.scores import ScoreFn
-from language.sharding import save_output
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.chunks import StoredChunks, work_in_chunks
 from policies.encoding import rows_beside
@@ -30,6 +29,7 @@ from policies.instructed import (
 )
 from policies.scoring import derived_seed, load_score_fn, refuse_other_tokenizer, score_rows
 from policies.sft import finetune, num_finetune_steps
+from policies.supervised import load_start, save_finetuned
 from records.constraints import default_constraints, read_constraints
 from records.errors import RecordError
 from records.instruction_configs import GhostAttentionConfig
@@ -98,7 +98,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
         )
 
     # Fine-tune.
-    start = load_policy(paths["start"], device=context.loading_device)
+    start = load_start(paths["start"], config.finetune, context)
     trained = finetune(
         start,
         [*(item.row for item in made.rows), *beside],
@@ -109,7 +109,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
         steps_before=num_chunks,
     )
     output = run_directory.outputs / "policy"
-    save_output(trained.model, tokenizer, output)
+    save_finetuned(trained, tokenizer, output, start=paths["start"], context=context)
     if context.is_main:
         demonstrations = run_directory.outputs / "demonstrations.jsonl"
         write_demonstrations(demonstrations, (item.demonstration for item in made.rows))

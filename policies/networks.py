@@ -1,8 +1,9 @@
 """The networks of PPO in their three arrangements, and what they say of a rollout's tokens.
 
 Separate: policy, value model and reference have layers of their own. Shared: the value model is a
-head on the policy's layers. Adapters (LoRA): one base with an adapter for the policy and one for
-the value model; the reference is the base with its adapters off.
+head on the policy's layers. Adapters (LoRA): one base with an adapter for the policy, one for the
+value model and, where they were trained as adapters of this base, one for each reward model; the
+reference is the base with its adapters off.
 
 Shapes: B rows, M response tokens, T tokens on a line of packed rows, D hidden.
 """
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedModel
 
 from language.adapters import add_adapters_, use_adapter_
+from language.kept_adapters import AdapterWeights, load_adapter_
 from language.logprobs import packed_logprobs, packed_statistics
 from language.packing import PackedRows, packed_hidden
 from language.precision import MixedWeights, cast_parameters_, enable_activation_checkpointing_
@@ -51,6 +53,8 @@ class Networks:
     has_checkpoints: bool = False
     """Whether activations are computed again in the backward pass."""
     mixed: Sequence[MixedWeights[Any]] = field(default=())
+    reward_models: Mapping[str, LlamaForSequenceClassification] = field(default_factory=dict)
+    """The reward models that are frozen adapters of the base, by the name of their adapter."""
 
     def as_policy(self, *, is_trained: bool = False) -> LlamaForCausalLM:
         """Return the policy, ready for a pass; `is_trained` where a backward pass follows."""
@@ -63,6 +67,10 @@ class Networks:
     def as_value_model(self, *, is_trained: bool = False) -> LlamaForSequenceClassification:
         """Return the value model, ready for a pass; `is_trained` where a backward pass follows."""
         return self._with(self.value_model, self.value_adapter, is_trained)
+
+    def as_reward_model(self, name: str) -> LlamaForSequenceClassification:
+        """Return the reward model `name` that stands on the base, ready for a pass."""
+        return self._with(self.reward_models[name], name, is_trained=False)
 
     @property
     def value_adapter(self) -> str:
@@ -83,7 +91,8 @@ class Networks:
             # Transformers checkpoints in training mode, in which it fills no cache for sampling.
             nn.Module.train(model, is_trained)
         if self.has_adapters:
-            use_adapter_(self.policy.model, adapter)
+            is_frozen = adapter in self.reward_models
+            use_adapter_(self.policy.model, adapter, is_frozen=is_frozen)
         return model
 
 
@@ -144,27 +153,44 @@ def adapter_networks(
     alpha: int,
     seed: int,
     is_trunk_shared: bool = False,
+    policy_start: AdapterWeights | None = None,
+    value_start: AdapterWeights | None = None,
+    reward_models: Mapping[str, AdapterWeights] | None = None,
     dtype: torch.dtype = torch.float32,
     checkpoint_activations: bool = False,
 ) -> Networks:
     """Return networks on one frozen base, which with its adapters off is the reference.
 
-    Adapters are float32 and change nothing yet; the value head says 0. With a shared trunk the
-    value head reads the policy's adapter, else the value model has one of its own.
+    Adapters are float32. The policy's starts as `policy_start`, what the base was fine-tuned by, or
+    as one that changes nothing. With a shared trunk the value head reads the policy's adapter and
+    says 0, else the value model has an adapter of its own: it starts as `value_start`, a reward
+    model of this base, or as one that changes nothing under a head that says 0. `reward_models` are
+    further adapters of the base, which stay as they are.
+
+    Raises:
+        ValueError: A reward model's adapter was made for a base of another shape.
     """
     cast_parameters_(base, dtype)
-    names = [POLICY] if is_trunk_shared else [POLICY, VALUE]
-    for offset, name in enumerate(names):
-        add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed + offset, name=name)
+    value_start = None if is_trunk_shared else value_start
+    starts = {POLICY: policy_start} | ({} if is_trunk_shared else {VALUE: value_start})
+    for offset, (name, start) in enumerate(starts.items()):
+        if start is not None:
+            load_adapter_(base.model, start, name=name)
+        else:
+            add_adapters_(base.model, rank=rank, alpha=alpha, seed=seed + offset, name=name)
+    frozen = {
+        name: _reward_model(base, name, weights) for name, weights in (reward_models or {}).items()
+    }
     base.requires_grad_(False)
     value_model = share_trunk(base)
+    if value_start is not None:
+        _set_head_(value_model, value_start)
     if checkpoint_activations:
         enable_activation_checkpointing_(base)
     adapters = {name: parameter for name, parameter in base.named_parameters() if "lora_" in name}
-    for parameter in adapters.values():
-        parameter.data = parameter.data.float()
-        parameter.requires_grad_(True)
     own = {n: {k: p for k, p in adapters.items() if f".{n}." in k} for n in (POLICY, VALUE)}
+    for parameter in (*own[POLICY].values(), *own[VALUE].values()):
+        parameter.requires_grad_(True)
     return Networks(
         policy=base,
         value_model=value_model,
@@ -174,7 +200,8 @@ def adapter_networks(
         value_parameters={**own[VALUE], **_head_parameters(value_model)},
         is_trunk_shared=is_trunk_shared,
         has_adapters=True,
-        is_value_raw=False,
+        is_value_raw=value_start is not None,
+        reward_models=frozen,
     )
 
 
@@ -241,6 +268,22 @@ def packed_values(
     variance of the scores before training) takes the one to the other.
     """
     return standardised(head_of(model, hidden_TD[packed.before_M]), units)
+
+
+def _reward_model(
+    base: LlamaForCausalLM, name: str, weights: AdapterWeights
+) -> LlamaForSequenceClassification:
+    """Put a reward model's adapter on `base` and return its head on the base's layers."""
+    load_adapter_(base.model, weights, name=name)
+    model = share_trunk(base)
+    _set_head_(model, weights)
+    model.score.requires_grad_(False)
+    return model
+
+
+def _set_head_(model: LlamaForSequenceClassification, weights: AdapterWeights) -> None:
+    with torch.no_grad():
+        model.score.weight.copy_(weights.head)
 
 
 def _head_parameters(model: LlamaForSequenceClassification) -> dict[str, nn.Parameter]:

@@ -128,7 +128,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         if must_stop:
             raise RunStopped
 
-    summary = _summary(progress, config, train, heldout)
+    summary = {"networks": models.arrangement, **_summary(progress, config, train, heldout)}
     value_output = save_value_model(run_directory, models)
     policy_output = publish_best(run_directory, progress)
     run_directory.write_result(summary, {"policy": policy_output, "value": value_output})

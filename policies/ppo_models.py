@@ -1,13 +1,22 @@
 """The models of PPO, loaded and checked against each other, and the optimizers of two of them."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    AdapterWeights,
+    read_adapter,
+    refuse_other_base,
+    weights_digest,
+)
 from language.models import load_policy
 from language.monitors import Monitor, load_monitor
 from language.optimizers import create_optimizer, create_schedule
@@ -15,12 +24,16 @@ from language.runs import RunContext
 from language.scalars import load_scalar_model
 from language.scores import ScoreFn
 from language.tokenizers import load_tokenizer, tokenizer_digest
+from policies.footprint import footprint_of
 from policies.networks import Networks, adapter_networks, separate_networks, shared_networks
+from policies.reward_adapters import RewardAdapters, adapter_scorer, find_reward_adapters
 from policies.scoring import load_score_fn, refuse_other_tokenizer
 from policies.updates import Learner, Learners
-from records.configs import OptimizerConfig, PPOConfig, Schedule
+from records.configs import GENERAL, OptimizerConfig, PPOConfig, Schedule
 from records.ppo_choices import ValueNetwork
 from records.rundirs import RunSpec
+
+logger = logging.getLogger(__name__)
 
 
 class Models(NamedTuple):
@@ -31,30 +44,41 @@ class Models(NamedTuple):
     score_fn: ScoreFn
     monitor: Monitor | None
     """The general reward model: never optimised against, it only watches."""
+    arrangement: str
+    """Which of them share layers, and why no more of them do; a sentence."""
 
 
 def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models:
-    """Return the models of a run's inputs.
+    """Return the models of a run's inputs, and say in the log how they are arranged.
 
     Raises:
-        ValueError: Their tokenizers differ, or an adapter has no common base.
+        ValueError: Their tokenizers differ, an adapter has no common base, or the config insists on
+            reward models as adapters of the base, and one of them is none.
     """
     paths = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = load_tokenizer(paths["policy"])
     for role in ("reference", "helpfulness"):
         digest = tokenizer_digest(load_tokenizer(paths[role]))
         refuse_other_tokenizer(role, digest, tokenizer)
+    found = start = None
+    if config.lora_rank:
+        base_digest = weights_digest(paths["reference"])
+        start = _policy_start(spec, base_digest)
+        found = find_reward_adapters(paths, base_digest, config)
+    networks = _load_networks(spec, config, context, found, start)
+    arrangement = (
+        found.describe(is_trunk_shared=networks.is_trunk_shared)
+        if found is not None
+        else _description(networks)
+    )
+    gigabytes = footprint_of(networks).total / 1e9
+    logger.info("networks: %s; %.2f GB of weights, gradients and moments", arrangement, gigabytes)
     return Models(
         tokenizer=tokenizer,
-        networks=_load_networks(spec, config, context),
-        score_fn=load_score_fn(spec, config, tokenizer, context),
-        monitor=load_monitor(
-            paths,
-            tokenizer,
-            device=context.device,
-            dtype=context.dtype,
-            rows_per_batch=config.rows_per_batch,
-        ),
+        networks=networks,
+        score_fn=_score_fn(spec, config, context, tokenizer, networks),
+        monitor=_monitor(spec, config, context, tokenizer, networks),
+        arrangement=arrangement,
     )
 
 
@@ -86,7 +110,73 @@ def _learner(
     return Learner(optimizer, schedule, config.max_grad_norm)
 
 
-def _load_networks(spec: RunSpec, config: PPOConfig, context: RunContext) -> Networks:
+def _score_fn(
+    spec: RunSpec,
+    config: PPOConfig,
+    context: RunContext,
+    tokenizer: PreTrainedTokenizerBase,
+    networks: Networks,
+) -> ScoreFn:
+    """Return what scores responses: the base's adapters where it has them, else whole models."""
+    if not networks.reward_models:
+        return load_score_fn(spec, config, tokenizer, context)
+    paths = {role: item.path for role, item in spec.inputs.items()}
+    return adapter_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
+
+
+def _monitor(
+    spec: RunSpec,
+    config: PPOConfig,
+    context: RunContext,
+    tokenizer: PreTrainedTokenizerBase,
+    networks: Networks,
+) -> Monitor | None:
+    """Return the run's monitor, if any: the base's adapter where it has one, else a whole model."""
+    is_shared = GENERAL in networks.reward_models
+    return load_monitor(
+        {role: item.path for role, item in spec.inputs.items()},
+        tokenizer,
+        device=context.device,
+        dtype=context.dtype,
+        rows_per_batch=config.rows_per_batch,
+        shared=partial(networks.as_reward_model, GENERAL) if is_shared else None,
+    )
+
+
+def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
+    """Return the adapter of the reference that the policy is; None where it is the reference.
+
+    Raises:
+        ValueError: The policy is neither; it says what to do.
+    """
+    policy, reference = spec.inputs["policy"], spec.inputs["reference"]
+    if policy.digest == reference.digest:
+        return None
+    kept = read_adapter(policy.path / ADAPTER_FOLDER)
+    if kept is None:
+        raise ValueError(
+            "lora_rank: with adapters the reference is the policy with its adapters off, so "
+            "`policy` and `reference` must be the same, or `policy` fine-tuned from `reference` "
+            "with lora_rank above 0; set lora_rank to 0 or ppo_reference to start"
+        )
+    refuse_other_base("policy", kept, base_digest)
+    return kept.weights
+
+
+def _description(networks: Networks) -> str:
+    """Return how whole networks are arranged, in a sentence."""
+    if networks.is_trunk_shared:
+        return "policy with a value head on its layers; reference and reward models are whole"
+    return "policy, value model, reference and reward models are whole"
+
+
+def _load_networks(
+    spec: RunSpec,
+    config: PPOConfig,
+    context: RunContext,
+    found: RewardAdapters | None,
+    start: AdapterWeights | None,
+) -> Networks:
     """Return the networks in the arrangement that the config asks for.
 
     Trained weights are read in float32, which they are trained in; the others as they compute.
@@ -94,20 +184,17 @@ def _load_networks(spec: RunSpec, config: PPOConfig, context: RunContext) -> Net
     policy_input, reference_input = spec.inputs["policy"], spec.inputs["reference"]
     is_shared = config.value_network is ValueNetwork.SHARED
     dtype, checkpoint_activations = context.dtype, config.checkpoint_activations
-    if config.lora_rank:
-        if policy_input.digest != reference_input.digest:
-            raise ValueError(
-                "lora_rank: with adapters the reference is the policy with its adapters off, so "
-                "`policy` and `reference` must be the same; set lora_rank to 0 or ppo_reference "
-                "to start"
-            )
-        base = load_policy(policy_input.path, dtype=dtype, device=context.device)
+    if found is not None:
+        base = load_policy(reference_input.path, dtype=dtype, device=context.device)
         return adapter_networks(
             base,
             rank=config.lora_rank,
             alpha=config.lora_alpha,
             seed=config.seed,
             is_trunk_shared=is_shared,
+            policy_start=start,
+            value_start=found.helpfulness,
+            reward_models=found.shared,
             dtype=dtype,
             checkpoint_activations=checkpoint_activations,
         )

@@ -19,7 +19,6 @@ from language.models import load_policy
 from language.monitors import Monitor, load_monitor
 from language.runs import RunContext
 from language.scores import ScoreFn
-from language.sharding import save_output
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.candidates import (
     Candidate,
@@ -43,6 +42,7 @@ from policies.selection import (
     write_selected,
 )
 from policies.sft import finetune, num_finetune_steps
+from policies.supervised import load_start, save_finetuned
 from records.configs import RejectionSamplingConfig
 from records.files import write_json_atomically
 from records.prompts import read_prompts
@@ -106,7 +106,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
 
     # Fine-tune.
     del policy, score_fn, monitor, sampler
-    start = load_policy(paths["start"], device=context.loading_device)
+    start = load_start(paths["start"], config.finetune, context)
     trained = finetune(
         start,
         rows,
@@ -117,7 +117,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
         steps_before=num_chunks,
     )
     output = run_directory.outputs / "policy"
-    save_output(trained.model, tokenizer, output)
+    save_finetuned(trained, tokenizer, output, start=paths["start"], context=context)
     if context.is_main:
         summary = json.loads(_summary_path(run_directory).read_text(encoding="utf-8"))
         outputs = {"policy": output, "pool": _pool_path(run_directory)}

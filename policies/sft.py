@@ -5,14 +5,12 @@ from collections.abc import Sequence
 
 from transformers import LlamaForCausalLM
 
-from language.models import load_policy
 from language.rows import TokenRow
 from language.runs import RunContext
-from language.sharding import save_output
 from language.tokenizers import load_tokenizer
 from policies.batches import steps_by_rows
 from policies.encoding import encode_demonstrations
-from policies.supervised import Trained, train_on_rows
+from policies.supervised import Trained, load_start, save_finetuned, train_on_rows
 from records.configs import SFTConfig
 from records.prompts import read_demonstrations
 from records.rundirs import RunDirectory, RunSpec
@@ -28,7 +26,7 @@ def sft(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     config = spec.config
     assert isinstance(config, SFTConfig), f"{type(config).__name__} is another run's"
     tokenizer = load_tokenizer(spec.inputs["policy"].path)
-    model = load_policy(spec.inputs["policy"].path, device=context.loading_device)
+    model = load_start(spec.inputs["policy"].path, config, context)
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
     demonstrations = read_demonstrations(spec.inputs["demonstrations"].path)
     encoded = encode_demonstrations(tokenizer, demonstrations, max_tokens=max_tokens)
@@ -43,7 +41,7 @@ def sft(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         context=context,
     )
     output = run_directory.outputs / "policy"
-    save_output(trained.model, tokenizer, output)
+    save_finetuned(trained, tokenizer, output, start=spec.inputs["policy"].path, context=context)
     if context.is_main:
         summary = {
             "loss": trained.loss,

@@ -4,17 +4,28 @@ Shapes: M response tokens of a micro-batch.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from language.adapters import add_adapters_, merge_adapters_
 from language.distributed import all_reduce_sum_
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    AdapterWeights,
+    KeptAdapter,
+    adapter_weights,
+    save_adapter,
+    weights_digest,
+)
 from language.logprobs import response_losses
+from language.models import load_policy
 from language.rows import TokenRow
 from language.runs import RunContext
-from language.sharding import ShardedModel, weights_of
+from language.sharding import ShardedModel, save_output, weights_of
 from language.training import train_in_steps
 from records.configs import PretrainConfig, SFTConfig
 from records.rundirs import RunDirectory
@@ -25,6 +36,8 @@ class Trained(NamedTuple):
 
     model: LlamaForCausalLM | ShardedModel[LlamaForCausalLM]
     loss: float
+    adapter: AdapterWeights | None = None
+    """What was trained where adapters were; they are merged into the model."""
 
 
 class RowObjective:
@@ -64,6 +77,12 @@ class RowStep:
         }
 
 
+def load_start(path: Path, config: SFTConfig, context: RunContext) -> LlamaForCausalLM:
+    """Return the policy to be fine-tuned: in float32, or as it computes where adapters are."""
+    dtype = context.dtype if config.lora_rank else torch.float32
+    return load_policy(path, dtype=dtype, device=context.loading_device)
+
+
 def train_on_rows(
     model: LlamaForCausalLM,
     rows: Sequence[TokenRow],
@@ -76,13 +95,17 @@ def train_on_rows(
 ) -> Trained:
     """Train `model`, one optimizer step for each element of `steps`, and return what became of it.
 
-    It comes in float32, from the context's `loading_device`, and is trained in float32 whatever
-    type it computes in. What the loop guarantees is said at `language.training.train_in_steps`.
+    It comes from the context's `loading_device`. What is trained is float32 whatever type it
+    computes in: the model comes so, or in that type where adapters are trained. What the loop
+    guarantees is said at `language.training.train_in_steps`.
 
     Raises:
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
         FloatingPointError: The loss or its gradient is no longer finite.
     """
+    rank, alpha = (config.lora_rank, config.lora_alpha) if isinstance(config, SFTConfig) else (0, 1)
+    if rank:
+        add_adapters_(model, rank=rank, alpha=alpha, seed=config.seed)
     weights = weights_of(
         model,
         context.dtype,
@@ -99,4 +122,25 @@ def train_on_rows(
         context=context,
         steps_before=steps_before,
     )
-    return Trained(weights.working, loss)
+    if not rank:
+        return Trained(weights.working, loss)
+    adapter = adapter_weights(weights.master, rank=rank, alpha=alpha)
+    merge_adapters_(weights.working)
+    return Trained(weights.working, loss, adapter)
+
+
+def save_finetuned(
+    trained: Trained,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    start: Path,
+    context: RunContext,
+) -> None:
+    """Write a policy fine-tuned from `start`, and beside it the adapter it was trained by, if any.
+
+    A collective, as `save_output` is.
+    """
+    save_output(trained.model, tokenizer, folder)
+    if trained.adapter is not None and context.is_main:
+        save_adapter(folder / ADAPTER_FOLDER, KeptAdapter(trained.adapter, weights_digest(start)))

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from records.errors import RecordError
 from records.fields import Config, bounded
 from records.ppo_choices import (
     AlarmConfig,
     KLEstimator,
     KLScope,
+    RewardNetwork,
     TruncationRule,
     ValueNetwork,
     WhitenScope,
@@ -180,6 +182,11 @@ class SFTConfig(RunConfig):
     """Tokens in one forward pass; bounds memory and changes no result."""
     checkpoint_activations: bool = False
     """Keep only each layer's input for the backward pass: less memory, a third more work."""
+    lora_rank: int = bounded(0, low=0, high=1024)
+    """Rank of the adapters that are trained in place of all weights, and merged; 0 for none. They
+    are also kept by themselves, so that PPO can go on from them on the weights below."""
+    lora_alpha: int = bounded(32, low=1)
+    """Adapters are scaled by this over their rank."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=2e-5))
     """Optimizer and schedule."""
 
@@ -250,7 +257,8 @@ class RewardModelConfig(RunConfig):
     checkpoint_activations: bool = False
     """Keep only each layer's input for the backward pass: less memory, a third more work."""
     lora_rank: int = bounded(0, low=0, high=1024)
-    """Rank of the adapters that are trained in place of all weights, and merged; 0 for none."""
+    """Rank of the adapters that are trained in place of all weights, and merged; 0 for none. They
+    are also kept by themselves, so that PPO can put them on one base with its own."""
     lora_alpha: int = bounded(32, low=1)
     """Adapters are scaled by this over their rank."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -350,7 +358,9 @@ class PPOConfig(RunConfig):
     """Keep only each layer's input for the backward pass: less memory, a third more work."""
     lora_rank: int = bounded(0, low=0, high=1024)
     """Rank of the adapters that are trained in place of all weights: policy and value model then
-    stand on one base, and the reference is that base with its adapters off. 0 for none."""
+    stand on one base, and the reference is that base with its adapters off. So `policy` is
+    `reference`, or was fine-tuned from it with a lora_rank of its own, which it keeps. 0 for none.
+    """
     lora_alpha: int = bounded(32, low=1)
     """Adapters are scaled by this over their rank."""
     num_epochs: int = bounded(1, low=1, high=16)
@@ -366,6 +376,10 @@ class PPOConfig(RunConfig):
     value_network: ValueNetwork = ValueNetwork.SEPARATE
     """separate: a network of its own that starts as the helpfulness reward model. shared: a head on
     the policy's layers that starts at 0; one pass serves both, and the value loss moves both."""
+    reward_network: RewardNetwork = RewardNetwork.AUTO
+    """With `lora_rank`: adapters puts the reward models on the one base too, as the adapters they
+    were trained as, and refuses models that were not trained so on this very base; whole loads
+    each as a model of its own; auto takes adapters where it can, and says in the log why not."""
     gamma: float = bounded(1.0, low=0.0, high=1.0)
     """Discount per token. Not stated in the paper."""
     gae_lambda: float = bounded(0.95, low=0.0, high=1.0)
@@ -414,6 +428,11 @@ class PPOConfig(RunConfig):
     """Optimizer of the policy."""
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     """What raises an alarm."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reward_network is RewardNetwork.ADAPTERS and not self.lora_rank:
+            raise RecordError("reward_network", "adapters needs a lora_rank of at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

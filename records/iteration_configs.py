@@ -11,6 +11,7 @@ from records.configs import (
 )
 from records.errors import RecordError
 from records.fields import Config, bounded
+from records.ppo_choices import RewardNetwork
 from records.preferences import Axis
 
 
@@ -36,6 +37,13 @@ class PPOReference(StrEnum):
     BASE = "base"
 
 
+class RewardModelStart(StrEnum):
+    """The policy whose layers an iteration's reward models start from."""
+
+    NEWEST = "newest"
+    BASE = "base"
+
+
 class Promotion(StrEnum):
     """Who decides whether the candidate may serve annotators."""
 
@@ -57,7 +65,8 @@ class IterationConfig(Config):
 
     Raises:
         RecordError: A reward model's config is for another axis, or is general where it must not
-            be, or is not where it must, or learns from a share of its pairs.
+            be, or is not where it must, or learns from a share of its pairs; or PPO insists on
+            adapters of one base, which other settings keep it from.
     """
 
     rounds: tuple[int, ...] = ()
@@ -87,6 +96,10 @@ class IterationConfig(Config):
     ppo_reference: PPOReference = PPOReference.START
     """The KL term's frozen policy: start, where PPO begins, or base, what the iteration began
     from."""
+    reward_model_start: RewardModelStart = RewardModelStart.NEWEST
+    """What reward models start from: newest, the policy that is sampled from, or base, the one that
+    is fine-tuned. With base, lora_rank above 0 in helpfulness, safety, rejection_sampling.finetune
+    and ppo, and ppo_reference base, PPO holds one base and adapters for all of them."""
     promotion: Promotion = Promotion.LEAD
     """lead waits for a person; winner promotes by itself a candidate that beats the baseline."""
     promotion_win_rate: float = bounded(0.5, low=0.0, high=1.0)
@@ -127,3 +140,21 @@ class IterationConfig(Config):
         for name, config in (*axes.items(), ("general_model", self.general_model)):
             if config.data_share < 1.0:
                 raise RecordError(f"{name}.data_share", "an iteration learns from all of its pairs")
+        has_ppo = self.algorithm is Algorithm.REJECTION_SAMPLING_PPO
+        if has_ppo and self.ppo.reward_network is RewardNetwork.ADAPTERS:
+            self._check_one_base()
+
+    def _check_one_base(self) -> None:
+        ranks = {
+            "helpfulness": self.helpfulness.lora_rank,
+            "safety": self.safety.lora_rank,
+            "rejection_sampling.finetune": self.rejection_sampling.finetune.lora_rank,
+        }
+        needed = "ppo.reward_network, which is adapters, needs"
+        for name, rank in ranks.items():
+            if not rank:
+                raise RecordError(f"{name}.lora_rank", f"{needed} at least 1")
+        if self.ppo_reference is not PPOReference.BASE:
+            raise RecordError("ppo_reference", f"{needed} base")
+        if self.reward_model_start is not RewardModelStart.BASE:
+            raise RecordError("reward_model_start", f"{needed} base")

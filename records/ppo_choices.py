@@ -44,6 +44,14 @@ class ValueNetwork(StrEnum):
     SHARED = "shared"
 
 
+class RewardNetwork(StrEnum):
+    """What the reward models are where policy and value model are adapters."""
+
+    AUTO = "auto"
+    ADAPTERS = "adapters"
+    WHOLE = "whole"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlarmConfig(Config):
     """When PPO says that something looks wrong: a metric and an event, which stop nothing.

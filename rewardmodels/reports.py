@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from language.distributed import all_reduce_sum_, shard, world
-from language.scalars import load_scalar_model
+from language.scalars import Scorer, load_scalar_model, score_rows
 from language.sharding import ShardedModel
 from records.configs import RewardModelConfig
 from records.statistics import score_histogram
@@ -24,7 +24,6 @@ from rewardmodels.metrics import (
     accuracy_by_safety_bin,
     length_scores,
 )
-from rewardmodels.scoring import Scorer, score_rows
 
 
 def report_on(

@@ -1,10 +1,9 @@
-"""Scores of rows under one reward model or, as a score function, under one for each axis.
+"""The score function of rewards: rows scored under one reward model for each axis.
 
 Shapes: `B` rows.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,13 +11,9 @@ from torch import Tensor
 from transformers import LlamaForSequenceClassification
 
 from language.rows import TokenRow
-from language.scalars import load_scalar_model, row_scalars
-from language.sharding import ShardedModel, compute_with
+from language.scalars import load_scalar_model, score_rows
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.preferences import Axis
-
-Scorer = LlamaForSequenceClassification | ShardedModel[LlamaForSequenceClassification]
-"""A reward model, whole or cut over the processes."""
 
 
 class TokenizerMismatchError(ValueError):
@@ -92,25 +87,3 @@ def shared_digest(digests: Mapping[str, str]) -> str:
     if len(set(digests.values())) != 1:
         raise TokenizerMismatchError(digests)
     return next(iter(digests.values()))
-
-
-@torch.inference_mode()
-def score_rows(model: Scorer, rows: Sequence[TokenRow], *, rows_per_batch: int) -> Tensor:
-    """Return scores_B in the order of `rows`, float32 on the CPU: the head at each last token.
-
-    Responses to one prompt are scored side by side, so that it is read once; a row's score does not
-    depend on the others beyond rounding. A model that is cut over several processes must be given
-    as many rows by each of them.
-
-    Raises:
-        ValueError: `rows_per_batch` is below one.
-    """
-    if rows_per_batch < 1:
-        raise ValueError(f"rows_per_batch: {rows_per_batch} must be at least 1")
-    scores_B = torch.empty(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt_ids), rows[i].prompt_ids))
-    for start in range(0, len(rows), rows_per_batch):
-        indices = order[start : start + rows_per_batch]
-        batch = [rows[i] for i in indices]
-        scores_B[indices] = compute_with(model, partial(row_scalars, rows=batch)).cpu()
-    return scores_B

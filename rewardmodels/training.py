@@ -13,7 +13,14 @@ from torch import Tensor
 from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from language.adapters import add_adapters_, merge_adapters_
-from language.precision import float_trained_
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    AdapterWeights,
+    KeptAdapter,
+    adapter_weights,
+    save_adapter,
+    weights_digest,
+)
 from language.runs import RunContext
 from language.scalars import create_scalar_model
 from language.sharding import Weights, save_output, weights_of
@@ -84,7 +91,8 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     One pass over the pairs by arXiv:2307.09288, section 3.2.2: ranking loss with margins, AdamW,
     cosine schedule with warm-up, clipped gradients. A step's gradient is the mean over its pairs,
     however they are split into micro-batches and over processes. A run that is started again goes
-    on from its last checkpoint as if it had never stopped.
+    on from its last checkpoint as if it had never stopped. Adapters are merged into the weights of
+    the output, and kept beside them in its folder `adapter`.
 
     Raises:
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
@@ -116,8 +124,7 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
         run_directory=run_directory,
         context=context,
     )
-    if config.lora_rank:
-        merge_adapters_(weights.working)
+    adapter = _merge_adapters_(weights, config) if config.lora_rank else None
     summary = report_on(
         weights.working, data.test.pairs, config=config, previous=inputs.get("previous")
     )
@@ -126,6 +133,9 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     if context.is_main:
         summary |= {"num_parameters": num_parameters, **_summary_of(data)}
         write_selection(output / "training_pairs.parquet", data.selection)
+        if adapter is not None:
+            kept = KeptAdapter(adapter, weights_digest(inputs["policy"]))
+            save_adapter(output / ADAPTER_FOLDER, kept)
         run_directory.write_result(summary, {"reward_model": output})
 
 
@@ -162,8 +172,19 @@ def weights_for(
     """Return the weights that are trained: all of `model`, or adapters and head where asked for."""
     if config.lora_rank:
         add_adapters_(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
-        float_trained_(model)
     return weights_of(model, dtype, device, checkpoint_activations=config.checkpoint_activations)
+
+
+def _merge_adapters_(
+    weights: Weights[LlamaForSequenceClassification], config: RewardModelConfig
+) -> AdapterWeights:
+    """Make what was trained a plain model, and return what it has learned by itself; a collective.
+
+    PPO may put it on the base again, beside others: it is a hundredth of the merged weights.
+    """
+    adapter = adapter_weights(weights.master, rank=config.lora_rank, alpha=config.lora_alpha)
+    merge_adapters_(weights.working)
+    return adapter
 
 
 def _summary_of(data: _Data) -> dict[str, object]:

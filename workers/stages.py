@@ -14,7 +14,13 @@ from django.db.models import Q
 
 from records.configs import GENERAL, RewardModelConfig, RunConfig, RunKind
 from records.errors import RecordError
-from records.iteration_configs import Algorithm, IterationConfig, Monitor, PPOReference
+from records.iteration_configs import (
+    Algorithm,
+    IterationConfig,
+    Monitor,
+    PPOReference,
+    RewardModelStart,
+)
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run, Snapshot
 from workers.prompt_sets import PromptUse, prompt_set
 
@@ -113,8 +119,10 @@ def _reward_model(
     iteration: Iteration, config: IterationConfig, run_config: RewardModelConfig
 ) -> PlannedRun:
     def inputs() -> dict[str, Artifact]:
+        is_base = config.reward_model_start is RewardModelStart.BASE
+        start = iteration.base_policy if is_base else iteration.start_policy
         found = {
-            "policy": iteration.start_policy.artifact,
+            "policy": start.artifact,
             "snapshot": _snapshot_of(iteration).artifact,
         }
         for index, snapshot in enumerate(earlier_snapshots(iteration, config)):

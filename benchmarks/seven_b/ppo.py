@@ -1,12 +1,15 @@
 """An iteration of PPO at 7B with adapters: one base for policy, reference and value model."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
+from transformers import LlamaForCausalLM
 
 from benchmarks.best_of_k import end_often_
-from benchmarks.seven_b.machine import Machine, Rates
+from benchmarks.seven_b.machine import GIGA, Machine, Rates
 from benchmarks.seven_b.sampling import decode_floor
 from benchmarks.seven_b.work import (
     EOS_ID,
@@ -16,13 +19,16 @@ from benchmarks.seven_b.work import (
     random_policy,
     random_scalar_model,
 )
+from language.kept_adapters import AdapterWeights
 from language.scores import ScoreFn
 from policies.encoding import EncodedPrompt
+from policies.footprint import footprint_of
 from policies.heldout import HeldOutLook
 from policies.iterations import Iteration, Stopwatch, iterate_
 from policies.networks import Networks, adapter_networks
 from policies.ppo_models import create_learners
 from policies.ppo_progress import Progress
+from policies.reward_adapters import AdapterScorer
 from policies.rollouts import Rollout
 from policies.statistics import Moments
 from records.configs import PPOConfig, SamplingConfig
@@ -37,9 +43,32 @@ _PHASES = ("generate", "score", "reference", "logprobs", "update")
 
 def ppo_iteration_lora(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
     """Yield a line for each of two iterations: the first pays for compilation and allocation."""
-    config = _config(machine, size)
-    networks = _networks(machine, size)
-    score_fn = _score_fn(machine, size)
+    config, networks = _config(machine, size), _networks(machine, size)
+    yield from _iterations(machine, size, config, networks, _score_fn(machine, size))
+
+
+def ppo_iteration_one_base(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
+    """Yield the same with the reward models on the one base, set for a card of 24 GB.
+
+    The figure is `peak_gigabytes`; `held_gigabytes` is what is there without activations.
+    """
+    config = dataclasses.replace(
+        _config(machine, size),
+        minibatch_size=16,
+        rows_per_batch=16,
+        tokens_per_microbatch=2048,
+        checkpoint_activations=True,
+    )
+    networks = _one_base(machine, size)
+    score_fn = AdapterScorer(networks, tokenizer_digest="", rows_per_batch=config.rows_per_batch)
+    held = round(footprint_of(networks).total / GIGA, 2)
+    for line in _iterations(machine, size, config, networks, score_fn):
+        yield {**line, "held_gigabytes": held}
+
+
+def _iterations(
+    machine: Machine, size: Size, config: PPOConfig, networks: Networks, score_fn: ScoreFn
+) -> Iterator[dict[str, Any]]:
     learners = create_learners(networks, config)
     look = HeldOutLook(Moments(0.0, 1.0), 0.0, 1.0)
     progress = Progress.begin(look, 0.0, config.kl_coef)
@@ -84,8 +113,37 @@ def _networks(machine: Machine, size: Size) -> Networks:
     return adapter_networks(base, rank=_RANK, alpha=_ALPHA, seed=0, dtype=torch.bfloat16)
 
 
+def _one_base(machine: Machine, size: Size) -> Networks:
+    """Return networks with both reward models as adapters, the value model begun as one of them."""
+    base = random_policy(size.shape, machine.device, torch.bfloat16)
+    end_often_(base, EOS_ID, size.mean_new_tokens)
+    models = {axis.value: _random_adapter(base, seed) for seed, axis in enumerate(Axis, start=1)}
+    return adapter_networks(
+        base,
+        rank=_RANK,
+        alpha=_ALPHA,
+        seed=0,
+        value_start=models[Axis.HELPFULNESS.value],
+        reward_models=models,
+        dtype=torch.bfloat16,
+        checkpoint_activations=True,
+    )
+
+
+def _random_adapter(base: LlamaForCausalLM, seed: int) -> AdapterWeights:
+    """Return what training on `base` might keep of a reward model, on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"score.weight": (1, base.config.hidden_size)}
+    for path, module in base.model.named_modules():
+        if isinstance(module, nn.Linear):
+            shapes[f"model.{path}.lora_A.weight"] = (_RANK, module.in_features)
+            shapes[f"model.{path}.lora_B.weight"] = (module.out_features, _RANK)
+    tensors = {path: 0.01 * torch.randn(s, generator=generator) for path, s in shapes.items()}
+    return AdapterWeights(tensors, _RANK, _ALPHA)
+
+
 def _score_fn(machine: Machine, size: Size) -> ScoreFn:
-    """Return the two reward models as runs have them today: whole models beside the base."""
+    """Return the two reward models as whole models beside the base."""
     models = {
         axis: random_scalar_model(size.shape, machine.device, torch.bfloat16, seed=seed)
         for seed, axis in enumerate(Axis, start=1)

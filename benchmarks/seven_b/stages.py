@@ -16,7 +16,7 @@ from benchmarks.frame import commit, write_line
 from benchmarks.seven_b.attention_ways import attention_ways
 from benchmarks.seven_b.exactness import exact, is_bad_flash, without_flash
 from benchmarks.seven_b.machine import Machine, time_limit
-from benchmarks.seven_b.ppo import ppo_iteration_lora
+from benchmarks.seven_b.ppo import ppo_iteration_lora, ppo_iteration_one_base
 from benchmarks.seven_b.reward_model import rm_small_vs_padded, rm_step_full, rm_step_lora
 from benchmarks.seven_b.sampling import best_of_k
 from benchmarks.seven_b.work import Size, chosen_size
@@ -43,6 +43,7 @@ STAGES: dict[str, tuple[Stage, float]] = {
     "rm_step_full": (rm_step_full, 90.0),
     "best_of_k": (best_of_k, 200.0),
     "ppo_iteration_lora": (ppo_iteration_lora, 150.0),
+    "ppo_iteration_one_base": (ppo_iteration_one_base, 150.0),
     "rm_small_vs_padded": (rm_small_vs_padded, 90.0),
 }
 """In order of importance, with the seconds after which each is cut off."""

@@ -22,6 +22,7 @@ FIGURES = {
     "rm_step_full": "pairs_per_second",
     "best_of_k": "tokens_per_second",
     "ppo_iteration_lora": "phases",
+    "ppo_iteration_one_base": "peak_gigabytes",
     "rm_small_vs_padded": "ratio",
 }
 

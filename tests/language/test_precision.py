@@ -2,6 +2,7 @@
 
 import torch
 
+from language.adapters import add_adapters_
 from language.precision import MixedWeights, cast_parameters_
 from tests.models import tiny_policy
 
@@ -50,3 +51,17 @@ def test_rotary_frequencies_stay_in_float32() -> None:
     cast_parameters_(model, torch.bfloat16)
     assert torch.equal(model.model.rotary_emb.inv_freq, before)
     assert model.dtype is torch.bfloat16
+
+
+def test_what_is_frozen_exists_once_and_what_is_trained_in_both_types() -> None:
+    model = tiny_policy().bfloat16()
+    frozen = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
+    add_adapters_(model, rank=4, alpha=8, seed=1)
+    weights = MixedWeights(model, torch.bfloat16)
+    working = dict(weights.working.named_parameters())
+    for name, parameter in weights.master.named_parameters():
+        if "lora_" in name:
+            assert (parameter.dtype, working[name].dtype) == (torch.float32, torch.bfloat16)
+        else:
+            assert working[name] is parameter, "not a copy, which a card may have no room for"
+            assert parameter.data_ptr() == frozen[name.replace(".base_layer", "")]

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from transformers import LlamaForSequenceClassification
 
 from language.runs import RunStopped, seed_everything
-from language.scalars import load_scalar_model
+from language.scalars import load_scalar_model, score_rows
 from language.training import micro_batches
 from records.configs import (
     ModelShape,
@@ -33,7 +33,6 @@ from records.preferences import Axis, SafetyBin
 from records.prompts import write_demonstrations
 from records.rundirs import RunDirectory
 from rewardmodels.data import encode_pairs
-from rewardmodels.scoring import score_rows
 from tests.language.several import COMMANDS, Interrupted
 from tests.models import tiny_tokenizer, write_tiny_policy
 from tests.policies.toys import (

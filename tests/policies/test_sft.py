@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from language.adapters import PROJECTIONS, use_adapter_
 from language.checkpoints import latest_checkpoint
 from language.generation import GenerationRequest, generate
+from language.kept_adapters import ADAPTER_FOLDER, load_adapter_, read_adapter, weights_digest
 from language.logprobs import response_losses
 from language.models import load_policy
 from language.rows import TokenRow
@@ -27,6 +29,7 @@ from tests.policies.toys import (
     demonstrations,
     metrics_of,
     only,
+    weights_of,
     write_inputs,
 )
 
@@ -187,3 +190,44 @@ def test_the_number_of_steps_is_known_beforehand() -> None:
     assert num_finetune_steps(12, CONFIG) == 6
     assert num_finetune_steps(13, CONFIG) == 7
     assert num_finetune_steps(1, replace(CONFIG, num_epochs=0.1)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_are_trained_merged_and_kept(
+    inputs: dict[str, Path], tmp_path: Path, dtype: str
+) -> None:
+    config = replace(CONFIG, lora_rank=4, lora_alpha=8, dtype=dtype)
+    directory = run(tmp_path / "run", config, inputs)
+    losses = [row["loss"] for row in metrics_of(directory)]
+    assert losses[-1] < losses[0] - 0.1
+    before, after = weights_of(inputs["policy"]), weights_of(directory.outputs / "policy")
+    changed = {
+        name for name in before if not torch.equal(before[name].to(after[name]), after[name])
+    }
+    assert {name.split(".")[4] for name in changed} == set(PROJECTIONS)
+    assert len(changed) == 2 * 7, "two layers; embedding, norms and head are as they were"
+
+    kept = read_adapter(directory.outputs / "policy" / ADAPTER_FOLDER)
+    assert kept is not None
+    assert kept.base_digest == weights_digest(inputs["policy"])
+    policy = load_policy(inputs["policy"], dtype=getattr(torch, dtype))
+    load_adapter_(policy.model, kept.weights, name="policy")
+    use_adapter_(policy.model, "policy")
+    merged = load_policy(directory.outputs / "policy", dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        ours_M, theirs_M = response_losses(policy, rows()), response_losses(merged, rows())
+    tolerance = 1e-5 if dtype == "float32" else 0.1
+    torch.testing.assert_close(ours_M, theirs_M, atol=tolerance, rtol=0.0)
+
+
+def test_adapters_resume_bit_for_bit(inputs: dict[str, Path], tmp_path: Path) -> None:
+    config = replace(CONFIG, lora_rank=4)
+    whole = run(tmp_path / "whole", config, inputs)
+    directory, spec = create_run(tmp_path / "parts", RunKind.SFT, config, inputs)
+    with pytest.raises(RunStopped):
+        sft(directory, spec, StopAfter(directory, config, steps=3))
+    sft(directory, spec, RunContext(directory, config))
+    assert_equal_weights(directory.outputs / "policy", whole.outputs / "policy")
+    for path in (whole.outputs / "policy" / ADAPTER_FOLDER).iterdir():
+        other = directory.outputs / "policy" / ADAPTER_FOLDER / path.name
+        assert path.read_bytes() == other.read_bytes()

@@ -8,10 +8,22 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from language.adapters import add_adapters_, merge_adapters_
 from language.chat import encode_prompt
-from language.models import save_model
+from language.kept_adapters import (
+    ADAPTER_FOLDER,
+    KeptAdapter,
+    adapter_weights,
+    save_adapter,
+    weights_digest,
+)
+from language.models import load_policy, save_model
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.scalars import create_scalar_model
@@ -134,6 +146,32 @@ def only(inputs: Mapping[str, Path], *roles: str) -> dict[str, Path]:
 def write_reward_model(folder: Path, policy: Path, *, seed: int) -> Path:
     """Write a scalar model with a random head on a policy's layers."""
     save_model(create_scalar_model(policy, seed=seed), tiny_tokenizer(), folder)
+    return folder
+
+
+def write_adapter_model(folder: Path, base: Path, *, seed: int, rank: int = 4) -> Path:
+    """Write a scalar model as training with `lora_rank` leaves it, its adapter far from zero."""
+    return _write_adapted(folder, base, create_scalar_model(base, seed=seed), seed=seed, rank=rank)
+
+
+def write_finetuned_policy(folder: Path, base: Path, *, seed: int) -> Path:
+    """Write a policy as fine-tuning with `lora_rank` leaves it, its adapter far from zero."""
+    return _write_adapted(folder, base, load_policy(base), seed=seed, rank=4)
+
+
+def _write_adapted(
+    folder: Path, base: Path, model: PreTrainedModel, *, seed: int, rank: int
+) -> Path:
+    add_adapters_(model, rank=rank, alpha=8, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    kept = KeptAdapter(adapter_weights(model, rank=rank, alpha=8), weights_digest(base))
+    merge_adapters_(model)
+    save_model(model, tiny_tokenizer(), folder)
+    save_adapter(folder / ADAPTER_FOLDER, kept)
     return folder
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import torch
 
 from language.rows import TokenRow
-from language.scalars import create_scalar_model
+from language.scalars import create_scalar_model, score_rows
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
-from rewardmodels.scoring import score_rows
 from tests.models import write_tiny_policy
 
 

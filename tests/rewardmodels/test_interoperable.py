@@ -9,10 +9,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassificat
 from language.chat import encode_prompt, encode_response
 from language.models import save_model
 from language.rows import TokenRow
-from language.scalars import create_scalar_model, load_scalar_model
+from language.scalars import create_scalar_model, load_scalar_model, score_rows
 from language.tokenizers import load_tokenizer
 from records.configs import RewardModelConfig
-from rewardmodels.scoring import score_rows
 from rewardmodels.training import train
 from tests.models import tiny_tokenizer, write_tiny_policy
 from tests.rewardmodels.toys import (

@@ -8,13 +8,13 @@ from transformers import LlamaForSequenceClassification
 
 from language.models import disable_dropout_, save_model
 from language.rows import TokenRow
-from language.scalars import create_scalar_model, load_scalar_model
+from language.scalars import create_scalar_model, load_scalar_model, score_rows
 from language.tokenizers import train_tokenizer
 from records.preferences import Axis
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
 from rewardmodels.reports import score_pairs
-from rewardmodels.scoring import TokenizerMismatchError, load_score_fn, score_rows
+from rewardmodels.scoring import TokenizerMismatchError, load_score_fn
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer, write_tiny_policy
 
 CPU = torch.device("cpu")

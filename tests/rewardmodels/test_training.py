@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlamaForSequenceClassification
 
-from language.models import save_model
+from language.adapters import use_adapter_
+from language.kept_adapters import ADAPTER_FOLDER, load_adapter_, read_adapter, weights_digest
+from language.models import load_policy, save_model
 from language.runs import RunContext, RunStopped
-from language.scalars import create_scalar_model, load_scalar_model
+from language.scalars import create_scalar_model, load_scalar_model, score_rows, share_trunk
 from language.tokenizers import train_tokenizer
 from records.configs import MarginTable, RewardModelConfig
 from records.preferences import Axis, Rating, SafetyBin
@@ -238,6 +241,34 @@ def test_adapters_learn_and_leave_a_plain_model_with_its_head(
     assert change.abs().max() > 1e-3
     if dtype == "float32":
         assert torch.linalg.matrix_rank(change, rtol=1e-3) == 4
+
+
+def test_adapters_are_kept_beside_what_they_were_merged_into(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, lora_rank=4, lora_alpha=16)
+    folder = run(tmp_path / "run", config, inputs).outputs / "reward_model"
+    kept = read_adapter(folder / ADAPTER_FOLDER)
+    assert kept is not None
+    assert kept.base_digest == weights_digest(inputs["policy"])
+    assert (kept.weights.rank, kept.weights.alpha) == (4, 16)
+    policy = load_policy(inputs["policy"])
+    load_adapter_(policy.model, kept.weights, name="helpfulness")
+    use_adapter_(policy.model, "helpfulness")
+    model = share_trunk(policy)
+    model.score.weight.data.copy_(kept.weights.head)
+    rows = [pair.chosen for pair in toy_pairs(6)]
+    merged = LlamaForSequenceClassification.from_pretrained(folder)
+    torch.testing.assert_close(
+        score_rows(model, rows, rows_per_batch=6),
+        score_rows(merged, rows, rows_per_batch=6),
+        atol=1e-5,
+        rtol=0.0,
+    )
+
+
+def test_a_model_that_was_trained_whole_keeps_no_adapter(finished: RunDirectory) -> None:
+    assert read_adapter(finished.outputs / "reward_model" / ADAPTER_FOLDER) is None
 
 
 def _rounded(state: dict[str, torch.Tensor], dtype: str) -> torch.Tensor:

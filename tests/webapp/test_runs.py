@@ -170,6 +170,16 @@ def test_a_finished_run_is_not_queued_again(lead_client: Client) -> None:
     assert "Not queued" in response.content.decode()
 
 
+def test_a_sentence_of_the_result_takes_a_row_of_its_own(lead_client: Client) -> None:
+    summary = {"networks": "one base with adapters", "best_iteration": 3}
+    page = page_of(lead_client, finished_run(RunKind.PPO, summary, outputs={"policy": "weights"}))
+    places = re.findall(r"<div( class=\"summary-words\")?><dt>([^<]+)</dt>", page)
+    assert {name: bool(words) for words, name in places} == {
+        "networks": True,
+        "best iteration": False,
+    }
+
+
 def test_a_run_that_is_not_there_is_404(lead_client: Client) -> None:
     assert lead_client.get(reverse("run", args=[999])).status_code == 404
 

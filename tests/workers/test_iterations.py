@@ -10,8 +10,9 @@ import pytest
 
 from annotation.models import Round
 from annotation.snapshots import import_preferences
-from records.configs import PPOConfig, RewardModelConfig
+from records.configs import PPOConfig, RejectionSamplingConfig, RewardModelConfig, SFTConfig
 from records.dialogues import Dialogue
+from records.errors import RecordError
 from records.iteration_configs import (
     Algorithm,
     Gate,
@@ -19,7 +20,9 @@ from records.iteration_configs import (
     Monitor,
     PPOReference,
     Promotion,
+    RewardModelStart,
 )
+from records.ppo_choices import RewardNetwork
 from records.preferences import Axis, Preference
 from registry.errors import IterationRunningError, TransitionError
 from registry.models import (
@@ -217,6 +220,25 @@ def test_ppo_goes_on_from_the_rejection_sampled_policy_and_takes_the_name(
     (run,) = runs_of(iteration, Stage.EVALUATION)
     assert inputs_of(run)["policy"] == PolicyVersion.objects.get(name="V1").artifact
     assert inputs_of(run)["prompts"] != inputs["heldout_prompts"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("start", list(RewardModelStart))
+def test_reward_models_start_from_the_newest_policy_or_from_the_base(
+    start: RewardModelStart,
+) -> None:
+    base, newest = make_policy_version(), make_policy_version()
+    iteration = start_iteration(
+        name="V2",
+        config=IterationConfig(snapshot=imported_snapshot("any").pk, reward_model_start=start),
+        base_policy=base,
+        start_policy=newest,
+        previous_policy=newest,
+    )
+    iteration = advance_iteration(iteration.pk)
+    expected = newest if start is RewardModelStart.NEWEST else base
+    for run in runs_of(iteration, Stage.REWARD_MODELS):
+        assert inputs_of(run)["policy"] == expected.artifact
 
 
 @pytest.mark.django_db
@@ -490,3 +512,28 @@ def test_a_config_survives_json_and_names_the_wrong_axis() -> None:
         IterationConfig(general_model=RewardModelConfig())
     with pytest.raises(ValueError, match=r"helpfulness\.data_share"):
         IterationConfig(helpfulness=RewardModelConfig(data_share=0.5))
+
+
+def test_ppo_on_one_base_needs_adapters_of_that_base_all_along() -> None:
+    adapted = {
+        "algorithm": Algorithm.REJECTION_SAMPLING_PPO,
+        "helpfulness": RewardModelConfig(lora_rank=8),
+        "safety": RewardModelConfig(axis=Axis.SAFETY, lora_rank=8),
+        "rejection_sampling": RejectionSamplingConfig(finetune=SFTConfig(lora_rank=4)),
+        "ppo": PPOConfig(lora_rank=4, reward_network=RewardNetwork.ADAPTERS),
+        "ppo_reference": PPOReference.BASE,
+        "reward_model_start": RewardModelStart.BASE,
+    }
+    IterationConfig(**adapted)
+    for left_out, named in (
+        ("helpfulness", "helpfulness.lora_rank"),
+        ("safety", "safety.lora_rank"),
+        ("rejection_sampling", "rejection_sampling.finetune.lora_rank"),
+        ("ppo_reference", "ppo_reference"),
+        ("reward_model_start", "reward_model_start"),
+    ):
+        rest = {name: value for name, value in adapted.items() if name != left_out}
+        with pytest.raises(RecordError, match=f"^{named}: ppo.reward_network"):
+            IterationConfig(**rest)
+    unused = {"ppo": adapted["ppo"], "algorithm": Algorithm.REJECTION_SAMPLING}
+    IterationConfig(**unused)

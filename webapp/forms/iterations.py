@@ -69,7 +69,7 @@ class IterationForm(ConfigForm):
     start_policy = forms.ModelChoiceField(
         PolicyVersion.objects.order_by("-pk"),
         label="Newest policy",
-        help_text="Responses are sampled from it, and reward models start from it.",
+        help_text="Responses are sampled from it; reward models start from it or from the base.",
     )
     previous_policy = forms.ModelChoiceField(
         PolicyVersion.objects.order_by("-pk"),
