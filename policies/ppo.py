@@ -56,14 +56,14 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         raise ValueError(f"PPO runs in one process, not {context.world_size}; start only one")
 
     # Models, prompts, optimizers; then the place where an earlier attempt stopped.
-    models = load_models(spec, config, context)
+    models = load_models(spec, config, context, name=run_directory.root.name)
     networks, learners = models.networks, create_learners(models.networks, config)
     train = _prompts(spec, "prompts", models, config)
     heldout = _prompts(spec, "heldout_prompts", models, config)
     temperature, tokens = config.sampling.temperature, config.tokens_per_microbatch
     progress = restore_progress(run_directory, networks, learners, context)
     if progress is None:
-        look = look_at(models, heldout.prompts, config)
+        look = look_at(models, heldout.prompts, config, 0)
         objective = objective_of(look, look.units, config)
         progress = Progress.begin(look, objective, config.kl_coef)
         save_best(run_directory, models, 0)
@@ -80,12 +80,13 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
 
         # Sample one response to each prompt of the batch.
         rollout = sample_rollout(
-            networks.as_policy(),
+            models.engine_after(iteration - 1),
             [train.prompts[index] for index in islice(stream, config.batch_size)],
             [derived_seed(config.seed, iteration, row) for row in range(config.batch_size)],
             sampling=config.sampling,
             eos_id=eos_id_of(models.tokenizer),
             rows_per_batch=config.rows_per_batch,
+            device=context.device,
         )
         watch.lap("generate")
 
@@ -122,7 +123,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         # Look at the held-out prompts; keep the policy if it is the best so far.
         heldout_row: dict[str, float] = {}
         if iteration % config.eval_every == 0 or iteration == config.num_iterations:
-            look = look_at(models, heldout.prompts, config)
+            look = look_at(models, heldout.prompts, config, iteration)
             objective = objective_of(look, progress.units, config)
             alarms |= monitor_alarm(look, progress.start, progress.peak, config.alarms)
             progress = progress.after(look, objective, iteration)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from language.engines import Engine, open_engine
 from language.models import load_policy
 from language.monitors import Monitor, load_monitor
 from language.optimizers import create_optimizer, create_schedule
@@ -31,22 +32,33 @@ class Models(NamedTuple):
     score_fn: ScoreFn
     monitor: Monitor | None
     """The general reward model: never optimised against, it only watches."""
+    engine: Engine
+    """Samples: this process, or a server that is handed the policy's weights."""
+    name: str
+    """The run's, under which a server is told the weights' versions."""
+
+    def engine_after(self, iteration: int) -> Engine:
+        """Return the engine with the weights of the policy as it stands after `iteration`."""
+        self.engine.take_weights(self.networks.as_policy(), f"{self.name}-{iteration}")
+        return self.engine
 
 
-def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models:
-    """Return the models of a run's inputs.
+def load_models(spec: RunSpec, config: PPOConfig, context: RunContext, *, name: str) -> Models:
+    """Return the models of a run's inputs; `name` is the run's.
 
     Raises:
         ValueError: Their tokenizers differ, or an adapter has no common base.
+        ServerError: The engine is a server that cannot be used; says why.
     """
     paths = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = load_tokenizer(paths["policy"])
     for role in ("reference", "helpfulness"):
         digest = tokenizer_digest(load_tokenizer(paths[role]))
         refuse_other_tokenizer(role, digest, tokenizer)
+    networks = _load_networks(spec, config, context)
     return Models(
         tokenizer=tokenizer,
-        networks=_load_networks(spec, config, context),
+        networks=networks,
         score_fn=load_score_fn(spec, config, tokenizer, context),
         monitor=load_monitor(
             paths,
@@ -55,6 +67,14 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models
             dtype=context.dtype,
             rows_per_batch=config.rows_per_batch,
         ),
+        engine=open_engine(
+            config.engine,
+            networks.as_policy(),
+            tokenizer,
+            version=f"{name}-start",
+            path=spec.inputs["policy"].path,
+        ),
+        name=name,
     )
 
 
