@@ -263,6 +263,8 @@ class TransformersServer:
     def sample(self, row: WantedRow) -> ServedRow:
         """Return one response; its ids are those of its text, not those that were sampled.
 
+        Where they are more than were allowed, as bytes that are no text become, they are cut.
+
         Raises:
             ServerError: No answer, or one that is not to what was asked.
         """
@@ -291,14 +293,11 @@ class TransformersServer:
             )
         text = str(_field(name, choice, "text"))
         # An end token that is the last one allowed looks like a cut to this server, and stays one.
-        is_finished = _field(name, choice, "finish_reason") == "stop"
-        return ServedRow(
-            self._response_ids(text, row, is_finished=is_finished),
-            text,
-            (),
-            is_finished,
-            self.weights,
-        )
+        has_ended = _field(name, choice, "finish_reason") == "stop"
+        ids = self._ids_of(text)
+        is_finished = has_ended and len(ids) < row.max_new_tokens
+        ids = (*ids, row.eos_ids[0]) if is_finished else ids[: row.max_new_tokens]
+        return ServedRow(ids, text, (), is_finished, self.weights)
 
     def weight_version(self) -> str | None:
         """Return None: every answer repeats the folder it came from, and no version beside it."""
@@ -322,11 +321,10 @@ class TransformersServer:
             "use vLLM, which takes ids",
         )
 
-    def _response_ids(self, text: str, row: WantedRow, *, is_finished: bool) -> tuple[int, ...]:
+    def _ids_of(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a response's text, as they follow a prompt of the chat format."""
         tag_ids = plain_ids(self._tokenizer, E_INST)
-        ids = plain_ids(self._tokenizer, f"{E_INST} {text.strip()}")[len(tag_ids) :]
-        room = row.max_new_tokens - is_finished
-        return (*ids[:room], *row.eos_ids[:is_finished])
+        return tuple(plain_ids(self._tokenizer, f"{E_INST} {text.strip()}")[len(tag_ids) :])
 
 
 def _refuse_other_model(name: str, answer: object, model: str) -> None:
