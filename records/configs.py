@@ -425,6 +425,10 @@ class PPOConfig(RunConfig):
     alarms: AlarmConfig = field(default_factory=AlarmConfig)
     """What raises an alarm."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_engine_name(self.engine)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(RunConfig):
