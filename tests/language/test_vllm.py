@@ -57,7 +57,7 @@ def engine_on(
         spoken_policy(seed),
         tiny_tokenizer(),
         version=version,
-        environment=server.environment(tmp_path, model=NAME, **{**handover, **fields}),
+        environment=server.environment(tmp_path, **{"model": NAME, **handover, **fields}),
     )
     assert isinstance(engine, RemoteEngine)
     return engine
