@@ -1,5 +1,6 @@
 """Servers that generate for us: what is known of each, from one file that an operator writes."""
 
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -85,6 +86,11 @@ class ServerConfig(Config):
             raise RecordError(
                 "dtype", f"{self.dtype!r} is not one of {', '.join(PROOF_TOLERANCES)}"
             )
+        for network in self.networks:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError as error:
+                raise RecordError("networks", f"{network!r} is no network: {error}") from error
         if self.handover is HandOver.FOLDER and not Path(self.handover_folder).is_absolute():
             raise RecordError(
                 "handover_folder", f"{self.handover_folder!r} must be an absolute path"
