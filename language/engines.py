@@ -5,7 +5,7 @@ for what a server does not say: its answers lack those log-probabilities.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Protocol
@@ -171,6 +171,7 @@ class RemoteEngine:
         finally:
             pool.shutdown(cancel_futures=True)
         confirm_weights(self._server)
+        self._refuse_strange_ids(served.values())
         kind = self.proof.logprobs_kind
         return [
             [
@@ -179,6 +180,15 @@ class RemoteEngine:
             ]
             for index, request in enumerate(requests)
         ]
+
+    def _refuse_strange_ids(self, rows: Iterable[ServedRow]) -> None:
+        size = self._limits.vocabulary_size
+        for row in rows:
+            if not row.ids or not all(isinstance(i, int) and 0 <= i < size for i in row.ids):
+                raise ServerError(
+                    self._server.transport.name,
+                    f"it gave tokens that are none of the policy's {size}: {row.ids[:10]}",
+                )
 
 
 def _response(

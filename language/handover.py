@@ -130,7 +130,7 @@ class NcclSender:
         }
         body = {"init_info": info}
         with _telling(server, "/init_weight_transfer_engine", body) as told:
-            joined = _in_background(lambda: _join_on(device, world_size, unique_id))
+            joined = _in_background(lambda: join_group(device, world_size, unique_id))
             wait([joined, told], timeout=server.config.timeout_seconds, return_when=FIRST_EXCEPTION)
             if told.done() and told.exception() is not None:
                 told.result()
@@ -166,8 +166,11 @@ def describe(weights: Mapping[str, Tensor]) -> dict[str, list[Any]]:
     }
 
 
-def _join_on(device: torch.device, world_size: int, unique_id: bytes) -> object:
-    """Return the communicator, after the sum of one number that vLLM's workers open theirs with."""
+def join_group(device: torch.device, world_size: int, unique_id: bytes) -> object:
+    """Return the communicator of rank 0.
+
+    vLLM's workers open theirs with the sum of one number, which this side must take part in.
+    """
     with torch.cuda.device(device):
         communicator: object = nccl.init_rank(world_size, unique_id, 0)
         nccl.all_reduce([torch.zeros(1, device=device)], comms=[communicator])

@@ -103,7 +103,7 @@ def open_server(
     Raises:
         RecordError: Its entry leaves open what the policy is called there.
     """
-    model = config.model or str(path or "")
+    model = config.model or (str(path.resolve()) if path else "")
     if not model:
         raise RecordError("model", f"{name}: enter the name that it serves the policy under")
     transport = Transport(name, config)
@@ -196,8 +196,8 @@ class VLLMServer:
     def _checked(self, row: WantedRow, answer: object) -> dict[str, Any]:
         """Return the one choice of an answer that is about the row."""
         name = self.transport.name
-        (choice,) = _field(name, answer, "choices")
         _refuse_other_model(name, answer, self.model)
+        choice = _only_choice(name, answer)
         for key in ("token_ids", "logprobs", "prompt_token_ids", "finish_reason", "text"):
             if _field(name, choice, key) is None:
                 raise ServerError(name, f"its answers lack {key}; is it a vLLM, unchanged?")
@@ -285,7 +285,7 @@ class TransformersServer:
         answer = self.transport.ask("POST", "/v1/completions", body, may_repeat=True)
         name = self.transport.name
         _refuse_other_model(name, answer, f"{self.model}@main")
-        (choice,) = _field(name, answer, "choices")
+        choice = _only_choice(name, answer)
         num_read = _field(name, _field(name, answer, "usage"), "prompt_tokens")
         if num_read != len(row.prompt_ids):
             raise ServerError(
@@ -296,7 +296,9 @@ class TransformersServer:
         has_ended = _field(name, choice, "finish_reason") == "stop"
         ids = self._ids_of(text)
         is_finished = has_ended and len(ids) < row.max_new_tokens
-        ids = (*ids, row.eos_ids[0]) if is_finished else ids[: row.max_new_tokens]
+        end = row.eos_ids[:1]
+        # A cut response that holds no text at all is shown as an end that was not reached.
+        ids = (*ids, *end) if is_finished else ids[: row.max_new_tokens] or end
         return ServedRow(ids, text, (), is_finished, self.weights)
 
     def weight_version(self) -> str | None:
@@ -325,6 +327,13 @@ class TransformersServer:
         """Return the ids of a response's text, as they follow a prompt of the chat format."""
         tag_ids = plain_ids(self._tokenizer, E_INST)
         return tuple(plain_ids(self._tokenizer, f"{E_INST} {text.strip()}")[len(tag_ids) :])
+
+
+def _only_choice(name: str, answer: object) -> Any:  # noqa: ANN401 - a part of some JSON
+    choices = _field(name, answer, "choices")
+    if not isinstance(choices, list) or len(choices) != 1:
+        raise ServerError(name, f"one response was asked for, not {str(choices)[:200]}")
+    return choices[0]
 
 
 def _refuse_other_model(name: str, answer: object, model: str) -> None:

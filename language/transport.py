@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from language.addresses import ForbiddenAddressError, Origin, allowed_addresses, origin_of
+from records.errors import RecordError
 from records.servers import ServerConfig
 
 _WORTH_REPEATING = {429, 502, 503, 504}
@@ -74,7 +75,10 @@ class Transport:
         self._tls = ssl.create_default_context() if self.origin.is_secure else None
         self._token = ""
         if config.token_file:
-            self._token = Path(config.token_file).read_text(encoding="utf-8").strip()
+            try:
+                self._token = Path(config.token_file).read_text(encoding="utf-8").strip()
+            except (OSError, ValueError) as error:
+                raise RecordError("token_file", f"cannot be read: {error}") from error
 
     def ask(
         self,
@@ -83,7 +87,6 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         *,
         may_repeat: bool,
-        timeout_seconds: float | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the server says
         """Return the answer's JSON, or its text where it is none.
 
@@ -95,11 +98,12 @@ class Transport:
             ServerUnavailableError: No answer after all attempts.
             ServerTimeoutError: The answer took longer than allowed.
             ServerAnswerError: An error status, a redirect, or an answer that is too long.
+            ServerError: Its certificate does not hold.
             ForbiddenAddressError: The guard refuses the server's address.
         """
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
         num_attempts = self.config.num_attempts if may_repeat else 1
-        seconds = timeout_seconds or self.config.timeout_seconds
+        seconds = self.config.timeout_seconds
         for attempt in range(1, num_attempts + 1):
             pause = self._pause_after(attempt)
             try:
@@ -107,6 +111,10 @@ class Transport:
             except TimeoutError as error:
                 raise ServerTimeoutError(
                     self.name, f"{method} {path}: no whole answer within {seconds:g} s"
+                ) from error
+            except ssl.SSLCertVerificationError as error:
+                raise ServerError(
+                    self.name, f"its certificate does not hold: {error.verify_message}"
                 ) from error
             except (OSError, http.client.HTTPException) as error:
                 if attempt == num_attempts:

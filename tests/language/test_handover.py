@@ -5,7 +5,7 @@ import torch
 from torch.cuda import nccl
 
 from language.adapters import add_adapters_, plain_state, use_adapter_
-from language.handover import _join_on, describe
+from language.handover import describe, join_group
 from tests.models import tiny_policy
 
 
@@ -55,7 +55,7 @@ def test_a_group_of_one_gpu_opens_and_broadcasts() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     device = torch.device("cuda", torch.cuda.current_device())
-    communicator = _join_on(device, 1, nccl.unique_id())
+    communicator = join_group(device, 1, nccl.unique_id())
     sent = torch.arange(6.0, device=device).reshape(2, 3)
     nccl.broadcast([sent], 0, comms=[communicator])
     torch.cuda.synchronize()
