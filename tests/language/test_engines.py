@@ -24,6 +24,7 @@ from tests.serving import (
     write_spoken_policy,
 )
 
+pytestmark = pytest.mark.slow
 EOS = 2
 
 

@@ -1,5 +1,6 @@
 """Runs whose responses a real server draws."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.fixture(scope="module")
+def transformers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving_transformers(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
 def enter(server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, **fields: str) -> None:
     for name, value in server.environment(folder, **fields).items():
         monkeypatch.setenv(name, value)
@@ -70,15 +77,15 @@ def run_ppo(root: Path, config: PPOConfig, inputs: dict[str, Path]) -> RunDirect
     return directory
 
 
+@pytest.mark.slow
 def test_rejection_sampling_draws_its_candidates_at_a_server(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transformers: Running, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving_transformers(tmp_path) as server:
-        enter(server, tmp_path, monkeypatch, api="transformers")
-        directory, spec = create_run(
-            tmp_path / "run", RunKind.REJECTION_SAMPLING, RS, only(inputs, *RS_ROLES)
-        )
-        rejection_sampling(directory, spec, RunContext(directory, RS))
+    enter(transformers, tmp_path, monkeypatch, api="transformers")
+    directory, spec = create_run(
+        tmp_path / "run", RunKind.REJECTION_SAMPLING, RS, only(inputs, *RS_ROLES)
+    )
+    rejection_sampling(directory, spec, RunContext(directory, RS))
     stored = StoredChunks(directory.checkpoints / "candidates")
     chunks = [read_chunk(stored.read(number)) for number in range(3)]
     drawn = [c for chunk in chunks for group in chunk.candidates for c in group]
@@ -89,14 +96,14 @@ def test_rejection_sampling_draws_its_candidates_at_a_server(
     assert result["summary"]["num_samples"] == 36
 
 
+@pytest.mark.slow
 def test_ppo_does_without_a_server_that_says_no_log_probabilities(
-    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transformers: Running, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving_transformers(tmp_path) as server:
-        fields = {"handover": "folder", "handover_folder": str(tmp_path / "weights")}
-        enter(server, tmp_path, monkeypatch, api="transformers", **fields)
-        with pytest.raises(ValueError, match=r"engine: it does not say the log-probabilities"):
-            run_ppo(tmp_path / "run", PPO, inputs)
+    fields = {"handover": "folder", "handover_folder": str(tmp_path / "weights")}
+    enter(transformers, tmp_path, monkeypatch, api="transformers", **fields)
+    with pytest.raises(ValueError, match=r"engine: it does not say the log-probabilities"):
+        run_ppo(tmp_path / "run", PPO, inputs)
 
 
 @pytest.mark.slow

@@ -75,6 +75,7 @@ def enter(server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, **fiel
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 def test_waiting_comparisons_are_answered_by_the_server_and_outlive_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
