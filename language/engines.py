@@ -125,7 +125,11 @@ class RemoteEngine:
         else:
             self._server.weights = version
         self._limits = Limits.of(policy)
-        self.proof = prove_weights(self._server, policy, self._tokenizer)
+        try:
+            self.proof = prove_weights(self._server, policy, self._tokenizer)
+        except ServerError:
+            self._server.weights = ""  # whoever asks again gets a proof, not this one's leavings
+            raise
 
     def generate(
         self,
@@ -159,17 +163,8 @@ class RemoteEngine:
             for index, request in enumerate(requests)
             for number in range(request.num_responses)
         }
-        served: dict[tuple[int, int], ServedRow] = {}
         num_threads = min(rows_per_batch, self._server.max_connections)
-        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="generation")
-        try:
-            places = {pool.submit(self._server.sample, row): p for p, row in wanted.items()}
-            for done, future in enumerate(as_completed(places), start=1):
-                served[places[future]] = future.result()
-                if on_progress is not None:
-                    on_progress(done, len(wanted))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        served = self._sample_all(wanted, num_threads, on_progress)
         confirm_weights(self._server)
         self._refuse_strange_ids(served.values())
         kind = self.proof.logprobs_kind
@@ -180,6 +175,25 @@ class RemoteEngine:
             ]
             for index, request in enumerate(requests)
         ]
+
+    def _sample_all(
+        self,
+        wanted: Mapping[tuple[int, int], WantedRow],
+        num_threads: int,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> dict[tuple[int, int], ServedRow]:
+        """Return the responses by their places; after a failure no further one is asked for."""
+        served = {}
+        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="generation")
+        try:
+            places = {pool.submit(self._server.sample, row): p for p, row in wanted.items()}
+            for done, future in enumerate(as_completed(places), start=1):
+                served[places[future]] = future.result()
+                if on_progress is not None:
+                    on_progress(done, len(wanted))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return served
 
     def _refuse_strange_ids(self, rows: Iterable[ServedRow]) -> None:
         size = self._limits.vocabulary_size

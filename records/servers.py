@@ -64,7 +64,8 @@ class ServerConfig(Config):
     handover: HandOver = HandOver.NONE
     """How new weights reach it: none, folder or nccl."""
     handover_folder: str = ""
-    """Folder that we write and the server reads, under the same path; for `handover` folder."""
+    """Folder of this server's own, which we write and it reads under the same path; for `handover`
+    folder."""
     connect_timeout_seconds: float = bounded(5.0, above=0.0, high=300.0)
     """Longest wait for a connection."""
     timeout_seconds: float = bounded(600.0, above=0.0, high=86400.0)
@@ -73,7 +74,7 @@ class ServerConfig(Config):
     """Times a request is sent where no answer comes; only what is safe to repeat is repeated."""
     backoff_seconds: float = bounded(0.5, low=0.0, high=60.0)
     """Pause before the second attempt; it doubles with each further one, up to a minute."""
-    num_connections: int = bounded(64, low=1, high=4096)
+    num_connections: int = bounded(256, low=1, high=4096)
     """Requests under way at once; to `transformers serve` one, as its seed is the process's."""
     max_response_bytes: int = bounded(64 * 2**20, low=1024)
     """Longest answer that is read."""
