@@ -1,5 +1,6 @@
 """Small real HTTP servers that misbehave on the wire, for what no well-kept server does."""
 
+import re
 import socket
 import threading
 import time
@@ -49,7 +50,7 @@ def wire(*answers: bytes | None, drip_seconds: float = 0.0) -> Iterator[Wire]:
             except OSError:
                 return
             with connection:
-                serving.heard.append(connection.recv(2**16))
+                serving.heard.append(_request(connection))
                 answer = answers[min(len(serving.heard), len(answers)) - 1]
                 try:
                     for part in _parts(answer or b"", drip_seconds):
@@ -65,6 +66,20 @@ def wire(*answers: bytes | None, drip_seconds: float = 0.0) -> Iterator[Wire]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(timeout=5.0)
+
+
+def _request(connection: socket.socket) -> bytes:
+    """Return one whole request: head and body may come in parts."""
+    data = b""
+    while True:
+        head, end, body = data.partition(b"\r\n\r\n")
+        stated = re.search(rb"(?i)content-length: (\d+)", head)
+        if end and len(body) >= (int(stated[1]) if stated else 0):
+            return data
+        part = connection.recv(2**16)
+        if not part:
+            return data
+        data += part
 
 
 def _parts(answer: bytes, drip_seconds: float) -> Iterator[bytes]:
