@@ -1,6 +1,9 @@
 """The wire to a server: what is refused, what is bounded, and what is asked again."""
 
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 from language.addresses import ForbiddenAddressError, allowed_addresses, origin_of
 from language.transport import (
     ServerAnswerError,
+    ServerError,
     ServerTimeoutError,
     ServerUnavailableError,
     Transport,
@@ -190,6 +194,33 @@ def test_a_refusal_is_not_asked_again() -> None:
         transport(server.url).ask("POST", "/x", {}, may_repeat=True)
     assert refused.value.status == 404
     assert len(server.heard) == 1
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a file with a key and a certificate of our own for 127.0.0.1."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate")
+    path = tmp_path / "own.pem"
+    names = ["-subj", "/CN=lab", "-addext", "subjectAltName=IP:127.0.0.1"]
+    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names]
+    files = ["-keyout", str(path), "-out", str(tmp_path / "own.crt")]
+    subprocess.run([openssl, "req", *options, *files], check=True, capture_output=True)
+    path.write_text(path.read_text() + (tmp_path / "own.crt").read_text())
+    return path
+
+
+def test_a_certificate_is_checked(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with wire(FINE, tls=tls) as server:
+        url = server.url.replace("http:", "https:")
+        with pytest.raises(ServerError, match=r"lab: its certificate does not hold: self"):
+            transport(url).ask("GET", "/x", may_repeat=True)
+        assert server.heard == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_name("own.crt")))
+        assert transport(url).ask("GET", "/x", may_repeat=True) == {"status": "ok"}
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -35,18 +36,24 @@ class Wire:
 
 
 @contextmanager
-def wire(*answers: bytes | None, drip_seconds: float = 0.0) -> Iterator[Wire]:
+def wire(
+    *answers: bytes | None, drip_seconds: float = 0.0, tls: ssl.SSLContext | None = None
+) -> Iterator[Wire]:
     """Run a server that gives one answer a connection, the last again and again.
 
     None hangs up in the middle of a request. With `drip_seconds` a byte goes out at a time.
     """
     listener = socket.create_server(("127.0.0.1", 0))
+    if tls is not None:
+        listener = tls.wrap_socket(listener, server_side=True)
     serving = Wire(listener.getsockname()[1])
 
     def serve() -> None:
         while True:
             try:
                 connection, _ = listener.accept()
+            except ssl.SSLError:
+                continue  # the client does not trust us
             except OSError:
                 return
             with connection:
