@@ -48,6 +48,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     Raises:
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
         ValueError: More than one process, different tokenizers, or no prompts.
+        ServerError: The engine is a server that cannot be used, or failed; says why.
         FloatingPointError: A score or a gradient is no longer finite.
     """
     config = spec.config
