@@ -159,6 +159,20 @@ def merged_state(model: nn.Module, name: str) -> dict[str, Tensor]:
     return state
 
 
+def plain_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of the plain model that `model` is as it computes now.
+
+    Those of `merged_state` where adapters are in use, else its own.
+    """
+    adapted = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    if not adapted or adapted[0].disable_adapters:
+        state = model.state_dict()
+        kept = {path: tensor for path, tensor in state.items() if ".lora_" not in path}
+        return {path.replace(".base_layer.", "."): tensor for path, tensor in kept.items()}
+    (name,) = adapted[0].active_adapters
+    return merged_state(model, name)
+
+
 def save_merged_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, *, name: str
 ) -> None:

@@ -31,7 +31,7 @@ class GenerationRequest(NamedTuple):
 
 
 class GeneratedResponse(NamedTuple):
-    """One sampled response."""
+    """One sampled response. A server's lacks the log-probabilities that it does not say: empty."""
 
     ids: tuple[int, ...]
     """The sampled tokens, the end token included when there is one."""
@@ -43,6 +43,20 @@ class GeneratedResponse(NamedTuple):
     """Of exactly the distribution drawn from: tempered, cut by top-p; 0 when greedy."""
     untempered_logprobs: tuple[float, ...]
     """Of the policy at temperature 1, nothing cut."""
+    weights: str = ""
+    """What the weights that it was drawn from go by, where the engine was told."""
+
+
+class Limits(NamedTuple):
+    """What a model can be asked for."""
+
+    vocabulary_size: int
+    max_positions: int
+
+    @classmethod
+    def of(cls, model: LlamaForCausalLM) -> "Limits":
+        """Return the limits of `model`."""
+        return cls(model.config.vocab_size, model.config.max_position_embeddings)
 
 
 @torch.no_grad()
@@ -66,7 +80,7 @@ def generate(
     Raises:
         ValueError: A request is out of bounds, or longer than the model's positions.
     """
-    _check(model, requests, eos_ids, rows_per_batch)
+    check_requests(requests, eos_ids, rows_per_batch, Limits.of(model))
     responses: list[list[GeneratedResponse | None]] = [
         [None] * request.num_responses for request in requests
     ]
@@ -117,22 +131,27 @@ def _num_positions(request: GenerationRequest) -> int:
     return len(request.prompt_ids) + request.max_new_tokens
 
 
-def _check(
-    model: LlamaForCausalLM,
+def check_requests(
     requests: Sequence[GenerationRequest],
     eos_ids: Collection[int],
     rows_per_batch: int,
+    limits: Limits,
 ) -> None:
+    """Raise where something cannot be asked for.
+
+    Raises:
+        ValueError: Names the request, its field and the bound.
+    """
     if not eos_ids:
         raise ValueError("eos_ids: at least one end token is needed")
     for token in eos_ids:
-        if not 0 <= token < model.config.vocab_size:
+        if not 0 <= token < limits.vocabulary_size:
             raise ValueError(
-                f"eos_ids: {token} is outside the vocabulary of {model.config.vocab_size}"
+                f"eos_ids: {token} is outside the vocabulary of {limits.vocabulary_size}"
             )
     if rows_per_batch < 1:
         raise ValueError(f"rows_per_batch: {rows_per_batch} must be at least 1")
-    limit = model.config.max_position_embeddings
+    limit = limits.max_positions
     for index, request in enumerate(requests):
         if not request.prompt_ids:
             raise ValueError(f"requests[{index}].prompt_ids: must not be empty")

@@ -6,9 +6,10 @@ Shapes: B responses of a chunk, K responses per prompt.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from language.generation import GenerationRequest, generate
+from language.engines import Engine
+from language.generation import GenerationRequest
 from language.monitors import Monitor
 from language.rows import TokenRow
 from language.scores import ScoreFn
@@ -52,7 +53,7 @@ def prompts_per_chunk(config: RejectionSamplingConfig) -> int:
 
 
 def sample_candidates(
-    policy: LlamaForCausalLM,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[EncodedPrompt],
     *,
@@ -76,7 +77,7 @@ def sample_candidates(
         for place, prompt in enumerate(prompts, start=first)
     ]
     eos_ids = [eos_id_of(tokenizer)]
-    generated = generate(policy, requests, eos_ids=eos_ids, rows_per_batch=config.rows_per_batch)
+    generated = engine.generate(requests, eos_ids=eos_ids, rows_per_batch=config.rows_per_batch)
     return [[(r.ids, r.is_finished) for r in responses] for responses in generated]
 
 

@@ -58,19 +58,22 @@ class HeldOutLook(NamedTuple):
         return cls(**{**data, **moments})
 
 
-def look_at(models: Models, prompts: Sequence[EncodedPrompt], config: PPOConfig) -> HeldOutLook:
-    """Sample a response to each held-out prompt and score it.
+def look_at(
+    models: Models, prompts: Sequence[EncodedPrompt], config: PPOConfig, iteration: int
+) -> HeldOutLook:
+    """Sample a response to each held-out prompt after `iteration` and score it.
 
     Seeds are the same at every look, so that two looks differ by the policy and not by luck.
     """
     networks = models.networks
     rollout = sample_rollout(
-        networks.as_policy(),
+        models.engine_after(iteration),
         prompts,
         [derived_seed(config.seed, "heldout", index) for index in range(len(prompts))],
         sampling=config.sampling,
         eos_id=eos_id_of(models.tokenizer),
         rows_per_batch=config.rows_per_batch,
+        device=networks.policy.device,
     )
     scores = score_rows(
         models.score_fn, rollout.rows, rollout.is_safety, threshold=config.safety_threshold

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from language.engines import Engine
 from language.scores import ScoreFn
 from policies.encoding import EncodedPrompt
 from policies.experience import Rewards, experience_of, rewards_of
@@ -51,6 +52,7 @@ class Iteration(NamedTuple):
 
 
 def iterate_(
+    engine: Engine,
     networks: Networks,
     learners: Learners,
     score_fn: ScoreFn,
@@ -63,21 +65,23 @@ def iterate_(
     generator: torch.Generator,
     watch: Stopwatch,
 ) -> Iteration:
-    """Let policy and value model learn from one response to each of `prompts`.
+    """Let policy and value model learn from one response of `engine` to each of `prompts`.
 
     Raises:
+        ServerError: The engine is a server that failed; says why.
         FloatingPointError: A score or a gradient is not finite; the weights are not to be kept.
     """
     temperature, units = config.sampling.temperature, networks.value_units(progress.units)
 
     # Sample one response to each prompt of the batch.
     rollout = sample_rollout(
-        networks.as_policy(),
+        engine,
         prompts,
         seeds,
         sampling=config.sampling,
         eos_id=eos_id,
         rows_per_batch=config.rows_per_batch,
+        device=networks.policy.device,
     )
     watch.lap("generate")
 

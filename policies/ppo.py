@@ -46,6 +46,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     Raises:
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
         ValueError: More than one process, different tokenizers, or no prompts.
+        ServerError: The engine is a server that cannot be used, or failed; says why.
         FloatingPointError: A score or a gradient is no longer finite.
     """
     config = spec.config
@@ -54,13 +55,13 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         raise ValueError(f"PPO runs in one process, not {context.world_size}; start only one")
 
     # Models, prompts, optimizers; then the place where an earlier attempt stopped.
-    models = load_models(spec, config, context)
+    models = load_models(spec, config, context, name=run_directory.root.name)
     networks, learners = models.networks, create_learners(models.networks, config)
     train = _prompts(spec, "prompts", models, config)
     heldout = _prompts(spec, "heldout_prompts", models, config)
     progress = restore_progress(run_directory, networks, learners, context)
     if progress is None:
-        look = look_at(models, heldout.prompts, config)
+        look = look_at(models, heldout.prompts, config, 0)
         objective = objective_of(look, look.units, config)
         progress = Progress.begin(look, objective, config.kl_coef)
         save_best(run_directory, models, 0)
@@ -75,6 +76,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         watch = Stopwatch()
         learning_rate, kl_coef = learners.policy.learning_rate, progress.kl_coef
         rollout, scores, view, rewards, experience, update, progress = iterate_(
+            models.engine_after(iteration - 1),
             networks,
             learners,
             models.score_fn,
@@ -97,7 +99,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         # Look at the held-out prompts; keep the policy if it is the best so far.
         heldout_row: dict[str, float] = {}
         if iteration % config.eval_every == 0 or iteration == config.num_iterations:
-            look = look_at(models, heldout.prompts, config)
+            look = look_at(models, heldout.prompts, config, iteration)
             objective = objective_of(look, progress.units, config)
             alarms |= monitor_alarm(look, progress.start, progress.peak, config.alarms)
             progress = progress.after(look, objective, iteration)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from language.engines import Engine, open_engine
 from language.kept_adapters import (
     ADAPTER_FOLDER,
     AdapterWeights,
@@ -46,14 +47,24 @@ class Models(NamedTuple):
     """The general reward model: never optimised against, it only watches."""
     arrangement: str
     """Which of them share layers, and why no more of them do; a sentence."""
+    engine: Engine
+    """Samples: this process, or a server that is handed the policy's weights."""
+    name: str
+    """The run's, under which a server is told the weights' versions."""
+
+    def engine_after(self, iteration: int) -> Engine:
+        """Return the engine with the weights of the policy as it stands after `iteration`."""
+        self.engine.take_weights(self.networks.as_policy(), f"{self.name}-{iteration}")
+        return self.engine
 
 
-def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models:
-    """Return the models of a run's inputs, and say in the log how they are arranged.
+def load_models(spec: RunSpec, config: PPOConfig, context: RunContext, *, name: str) -> Models:
+    """Return the models of the run called `name`, and say in the log how they are arranged.
 
     Raises:
         ValueError: Their tokenizers differ, an adapter has no common base, or the config insists on
             reward models as adapters of the base, and one of them is none.
+        ServerError: The engine is a server that cannot be used; says why.
     """
     paths = {role: item.path for role, item in spec.inputs.items()}
     tokenizer = load_tokenizer(paths["policy"])
@@ -79,6 +90,14 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext) -> Models
         score_fn=_score_fn(spec, config, context, tokenizer, networks),
         monitor=_monitor(spec, config, context, tokenizer, networks),
         arrangement=arrangement,
+        engine=open_engine(
+            config.engine,
+            networks.as_policy(),
+            tokenizer,
+            version=f"{name}-start",
+            path=paths["policy"],
+        ),
+        name=name,
     )
 
 

@@ -12,9 +12,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from language.distributed import barrier
+from language.engines import Engine, open_engine
 from language.models import load_policy
 from language.monitors import Monitor, load_monitor
 from language.runs import RunContext
@@ -59,6 +60,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
     Raises:
         RunStopped: Someone asked the run to stop; what was done is kept.
         ValueError: No prompts, no response that ended, or different tokenizers.
+        ServerError: The engine is a server that cannot be used, or failed; says why.
         FloatingPointError: A score, a loss or a gradient is no longer finite.
     """
     config = spec.config
@@ -82,11 +84,21 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
         rows_per_batch=config.rows_per_batch,
     )
 
+    # Open what samples, here or at a server, which must prove to hold the policy.
+    engine = open_engine(
+        config.engine,
+        policy,
+        tokenizer,
+        version=spec.inputs["policy"].digest or paths["policy"].name,
+        path=paths["policy"],
+        is_shared=context.world_size > 1,
+    )
+
     # Sample and score, a chunk at a time.
     stored = StoredChunks(run_directory.checkpoints / "candidates")
     num_chunks = math.ceil(len(encoded.prompts) / prompts_per_chunk(config))
     num_rows = num_prompts_of(encoded.prompts, pool)
-    sampler = _Sampler(policy, tokenizer, score_fn, monitor, encoded.prompts, config)
+    sampler = _Sampler(engine, tokenizer, score_fn, monitor, encoded.prompts, config)
     work_in_chunks(
         stored,
         num_chunks,
@@ -105,7 +117,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
     rows = read_selected_rows(selected_path)
 
     # Fine-tune.
-    del policy, score_fn, monitor, sampler
+    del policy, engine, score_fn, monitor, sampler
     start = load_start(paths["start"], config.finetune, context)
     trained = finetune(
         start,
@@ -172,7 +184,7 @@ def _select(
 class _Sampler(NamedTuple):
     """What prompts are answered and scored with."""
 
-    policy: LlamaForCausalLM
+    engine: Engine
     tokenizer: PreTrainedTokenizerBase
     score_fn: ScoreFn
     monitor: Monitor | None
@@ -186,7 +198,7 @@ class _Sampler(NamedTuple):
         prompts = self.prompts[first : first + size]
         started = time.perf_counter()
         responses = sample_candidates(
-            self.policy, self.tokenizer, prompts, first=first, config=config
+            self.engine, self.tokenizer, prompts, first=first, config=config
         )
         sampled = time.perf_counter()
         candidates = score_candidates(

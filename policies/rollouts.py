@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
 from language.devices import tensor_on
-from language.generation import GenerationRequest, generate
+from language.engines import Engine
+from language.generation import GenerationRequest
 from language.packing import PackedRows, pack_rows, split_by_tokens
 from language.rows import TokenRow
 from policies.encoding import EncodedPrompt
@@ -56,15 +56,20 @@ class Group(NamedTuple):
 
 
 def sample_rollout(
-    policy: LlamaForCausalLM,
+    engine: Engine,
     prompts: Sequence[EncodedPrompt],
     seeds: Sequence[int],
     *,
     sampling: SamplingConfig,
     eos_id: int,
     rows_per_batch: int,
+    device: torch.device,
 ) -> Rollout:
-    """Return one sampled response to each prompt; the ids are those sampled, never re-encoded."""
+    """Return one sampled response to each prompt; the ids are those sampled, never re-encoded.
+
+    Raises:
+        ValueError: The engine does not say the tokens' log-probabilities at this temperature.
+    """
     requests = [
         GenerationRequest(
             prompt_ids=prompt.ids,
@@ -75,14 +80,20 @@ def sample_rollout(
         )
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
-    generated = generate(policy, requests, eos_ids=[eos_id], rows_per_batch=rows_per_batch)
+    generated = engine.generate(requests, eos_ids=[eos_id], rows_per_batch=rows_per_batch)
     responses = [first for (first,) in generated]
+    if not all(response.logprobs for response in responses):
+        raise ValueError(
+            "engine: it does not say the log-probabilities of its tokens at temperature "
+            f"{sampling.temperature}, nothing cut; start vLLM with `--logprobs-mode "
+            f"processed_logprobs` and sample with a top_p of 1, not {sampling.top_p}"
+        )
     return create_rollout(
         [TokenRow(p.ids, r.ids) for p, r in zip(prompts, responses, strict=True)],
         is_safety=[prompt.prompt.is_safety for prompt in prompts],
         is_finished=[response.is_finished for response in responses],
         sampler_logprobs=[value for response in responses for value in response.logprobs],
-        device=policy.device,
+        device=device,
     )
 
 

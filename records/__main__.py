@@ -14,13 +14,14 @@ from records.fields import Config, FieldDoc
 from records.preferences import Axis
 from records.presets import PRESETS, preset
 from records.run_kinds import COMMANDS, CONFIGS
+from records.servers import SERVERS_VARIABLE, ServerConfig
 from records.sft_presets import SFT_PRESETS, sft_preset
 
 _HEADER = """# Configuration of runs
 
 Each run reads `config.json` in its run directory. These are its fields, with default and bounds;
-the text of a field stands in `records/configs.py` or `records/instruction_configs.py`, under the
-field, and nowhere else.
+the text of a field stands in `records/configs.py`, `records/instruction_configs.py` or
+`records/servers.py`, under the field, and nowhere else.
 This page is written by `python -m records`.
 """
 
@@ -36,6 +37,8 @@ def reference() -> str:
         nested.update(config.nested())
     for name, part in sorted(nested.items()):
         parts += [f"## `{name}`", _first_paragraphs(part), _table(part.describe())]
+    title = f"## `ServerConfig`: each server in the file that `{SERVERS_VARIABLE}` names"
+    parts += [title, _first_paragraphs(ServerConfig), _table(ServerConfig.describe())]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

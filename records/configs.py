@@ -16,6 +16,7 @@ from records.ppo_choices import (
     WhitenScope,
 )
 from records.preferences import Axis, Rating
+from records.servers import LOCAL, check_engine_name
 
 
 class RunKind(StrEnum):
@@ -322,6 +323,8 @@ class RejectionSamplingConfig(RunConfig):
     """K, responses sampled per prompt."""
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=1.2))
     """How the K responses are drawn; the paper's best temperature is 1.2 to 1.3."""
+    engine: str = LOCAL
+    """What draws them: local, the run itself, or the name of a server in the operator's file."""
     pool_size: int = bounded(2, low=0, high=64)
     """Best responses per prompt handed to later iterations."""
     score_function: str = "rewardmodels.scoring:load_score_fn"
@@ -332,6 +335,10 @@ class RejectionSamplingConfig(RunConfig):
     """Responses sampled or scored at once."""
     finetune: SFTConfig = field(default_factory=SFTConfig)
     """How the start model is fine-tuned on the selected responses."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_engine_name(self.engine)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,6 +374,9 @@ class PPOConfig(RunConfig):
     """Passes over each iteration's responses; the paper takes one step per minibatch."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How responses are drawn. Probabilities are taken at the same temperature."""
+    engine: str = LOCAL
+    """What draws them: local, the run itself, or the name of a vLLM in the operator's file, which
+    is handed the policy's weights before each iteration."""
     clip_range: float = bounded(0.2, above=0.0, high=1.0)
     """PPO clips the probability ratio to 1 ± this."""
     value_clip_range: float = bounded(0.2, above=0.0)
@@ -433,6 +443,7 @@ class PPOConfig(RunConfig):
         super().__post_init__()
         if self.reward_network is RewardNetwork.ADAPTERS and not self.lora_rank:
             raise RecordError("reward_network", "adapters needs a lora_rank of at least 1")
+        check_engine_name(self.engine)
 
 
 @dataclass(frozen=True, kw_only=True)

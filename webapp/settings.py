@@ -146,6 +146,9 @@ SAMPLING_DTYPE = env.text("CONCORD_SAMPLING_DTYPE", "float32")
 """Floating-point type of the policies that the sampler loads: float32 or bfloat16."""
 SAMPLING_THREADS = env.whole_number("CONCORD_SAMPLING_THREADS", 0)
 """CPU threads of the sampler; 0 leaves the choice to torch."""
+SAMPLING_SERVERS = env.names("CONCORD_SAMPLING_SERVERS")
+"""Servers, by their names in the file of `CONCORD_GENERATION_SERVERS`, that the sampler asks for
+the policies they hold; the others it samples itself."""
 RESPONSE_FLOOR_MS = env.whole_number("CONCORD_RESPONSE_FLOOR_MS", 1500, low=0)
 """Milliseconds between a prompt and its pair, at least: a quick pair looks like any other."""
 PREFETCH = env.flag("CONCORD_PREFETCH", default=True)

@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -15,12 +16,14 @@ from django.conf import settings
 from annotation import services
 from annotation.services import NewSample, SampleRequest, SamplingJob
 from records.dialogues import Dialogue as DialogueRecord
+from records.servers import LOCAL, ServerApi, server_of
 from workers import dispatch
 from workers.alive import worker_name
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
+    from language.engines import Engine
     from language.generation import GenerationRequest
 
 logger = logging.getLogger(__name__)
@@ -34,9 +37,10 @@ Place = tuple[int, int]
 class _Policy(NamedTuple):
     """A loaded policy."""
 
-    model: "LlamaForCausalLM"
+    engine: "Engine"
     tokenizer: "PreTrainedTokenizerBase"
     eos_ids: tuple[int, ...]
+    max_positions: int
 
 
 class _Drawing(NamedTuple):
@@ -132,7 +136,6 @@ def _draw(
     renew: Callable[[int, int], None],
 ) -> list[NewSample | str]:
     from language.chat import decode_response
-    from language.generation import generate
 
     policy = _load(path)
     drawn: list[NewSample | str] = [""] * len(requests)
@@ -145,8 +148,7 @@ def _draw(
             drawn[index] = f"{type(error).__name__}: {error}"
         else:
             places.append(index)
-    responses = generate(
-        policy.model,
+    responses = policy.engine.generate(
         encoded,
         eos_ids=policy.eos_ids,
         rows_per_batch=settings.SAMPLING_ROWS,
@@ -175,7 +177,7 @@ def _encode(policy: _Policy, prompt: DialogueRecord, request: SampleRequest) -> 
     from language.chat import fit_prompt
     from language.generation import GenerationRequest
 
-    room = policy.model.config.max_position_embeddings - request.max_new_tokens
+    room = policy.max_positions - request.max_new_tokens
     prompt_ids = fit_prompt(policy.tokenizer, prompt, room)
     if prompt_ids is None:
         raise ValueError(f"the prompt does not fit into {room} tokens; write a shorter one")
@@ -190,9 +192,14 @@ def _encode(policy: _Policy, prompt: DialogueRecord, request: SampleRequest) -> 
 
 @lru_cache(maxsize=settings.SAMPLING_POLICIES)
 def _load(path: Path) -> _Policy:
-    """Return the policy at `path`; artifacts never change, so the path says which weights."""
+    """Return the policy at `path`; artifacts never change, so the path says which weights.
+
+    Where one of `SAMPLING_SERVERS` is entered as holding it, that server answers for it, and has
+    proved that it does; its weights are not kept here.
+    """
     import torch
 
+    from language.engines import open_engine
     from language.models import load_policy, resolve_device, resolve_dtype
     from language.tokenizers import eos_id_of, load_tokenizer
 
@@ -201,4 +208,31 @@ def _load(path: Path) -> _Policy:
     dtype, device = resolve_dtype(settings.SAMPLING_DTYPE), resolve_device("auto")
     model = load_policy(path, dtype=dtype, device=device)
     tokenizer = load_tokenizer(path)
-    return _Policy(model, tokenizer, (eos_id_of(tokenizer),))
+    engine = open_engine(
+        _engine_name(path),
+        model,
+        tokenizer,
+        version=path.name,
+        path=path,
+        field="CONCORD_SAMPLING_SERVERS",
+    )
+    max_positions = model.config.max_position_embeddings
+    return _Policy(engine, tokenizer, (eos_id_of(tokenizer),), max_positions)
+
+
+def _engine_name(path: Path) -> str:
+    """Return the first of `SAMPLING_SERVERS` whose entry says that it holds the policy at `path`.
+
+    Its `model` is the policy's digest, the name of its folder, or the folder; an entry without one
+    is a server that loads any folder.
+
+    Raises:
+        RecordError: A name in the setting is no server's.
+    """
+    for name in settings.SAMPLING_SERVERS:
+        config = server_of("CONCORD_SAMPLING_SERVERS", name, os.environ)
+        if config.model in {path.name, str(path)} or (
+            not config.model and config.api is ServerApi.TRANSFORMERS
+        ):
+            return name
+    return LOCAL

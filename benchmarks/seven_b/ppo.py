@@ -19,6 +19,7 @@ from benchmarks.seven_b.work import (
     random_policy,
     random_scalar_model,
 )
+from language.engines import LocalEngine
 from language.kept_adapters import AdapterWeights
 from language.scores import ScoreFn
 from policies.encoding import EncodedPrompt
@@ -78,6 +79,7 @@ def _iterations(
         machine.wait()
         watch, first = Stopwatch(), number * size.ppo_prompts
         done = iterate_(
+            LocalEngine(networks.as_policy()),
             networks,
             learners,
             score_fn,

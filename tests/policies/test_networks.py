@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from language.adapters import save_merged_model
+from language.engines import LocalEngine
 from language.models import load_policy
 from language.packing import packed_hidden
 from language.scalars import head_of, load_scalar_model
@@ -28,12 +29,13 @@ def networks() -> Networks:
 
 def sampled(networks: Networks) -> Rollout:
     return sample_rollout(
-        networks.as_policy(),
+        LocalEngine(networks.as_policy()),
         encoded(*prompts(6)),
         list(range(6)),
         sampling=SamplingConfig(max_new_tokens=10),
         eos_id=2,
         rows_per_batch=6,
+        device=torch.device("cpu"),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from language.engines import LocalEngine
 from language.kept_adapters import (
     ADAPTER_FOLDER,
     AdapterWeights,
@@ -108,12 +109,13 @@ def networks_on(inputs: dict[str, Path], *, has_models: bool = True) -> Networks
 
 def sampled(networks: Networks) -> Rollout:
     return sample_rollout(
-        networks.as_policy(),
+        LocalEngine(networks.as_policy()),
         encoded(*prompts(6)),
         list(range(6)),
         sampling=SamplingConfig(max_new_tokens=10),
         eos_id=2,
         rows_per_batch=6,
+        device=torch.device("cpu"),
     )
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from language.engines import LocalEngine
 from language.logprobs import response_logprobs
 from language.packing import packed_hidden
 from language.rows import pad_rows
@@ -31,7 +32,7 @@ def sampled(
 ) -> Rollout:
     items = encoded(*prompts(8))
     return sample_rollout(
-        tiny_policy(),
+        LocalEngine(tiny_policy()),
         items,
         [derived_seed(seeds, index) for index in range(8)],
         sampling=SamplingConfig(
@@ -39,6 +40,7 @@ def sampled(
         ),
         eos_id=2,
         rows_per_batch=8,
+        device=torch.device("cpu"),
     )
 
 
@@ -120,12 +122,13 @@ def test_other_seeds_give_other_samples_and_the_same_seeds_the_same() -> None:
 def test_sampling_is_never_greedy() -> None:
     (prompt,) = encoded(*prompts(1))
     rollout = sample_rollout(
-        tiny_policy(),
+        LocalEngine(tiny_policy()),
         [prompt] * 4,
         [derived_seed(0, index) for index in range(4)],
         sampling=SamplingConfig(max_new_tokens=8),
         eos_id=2,
         rows_per_batch=4,
+        device=torch.device("cpu"),
     )
     assert len({row.response_ids for row in rollout.rows}) > 1
 

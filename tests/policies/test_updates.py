@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from language.engines import LocalEngine
 from language.optimizers import create_optimizer, create_schedule
 from language.scalars import create_scalar_model
 from policies.advantages import generalised_advantages
@@ -45,12 +46,13 @@ def learner_of(model: nn.Module, config: OptimizerConfig) -> Learner:
 
 def experience_of(networks: Networks) -> Experience:
     rollout = sample_rollout(
-        networks.as_policy(),
+        LocalEngine(networks.as_policy()),
         encoded(*prompts(8)),
         [derived_seed(index) for index in range(8)],
         sampling=CONFIG.sampling,
         eos_id=2,
         rows_per_batch=8,
+        device=torch.device("cpu"),
     )
     groups = groups_of(rollout, tokens=10_000)
     view = view_of(networks, rollout, groups, temperature=0.9, units=UNITS)

@@ -1,0 +1,130 @@
+"""Runs whose responses a real server draws."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from language.runs import RunContext
+from policies.candidates import read_chunk
+from policies.chunks import StoredChunks
+from policies.ppo import ppo
+from policies.rejection_sampling import rejection_sampling
+from records.configs import PPOConfig, RejectionSamplingConfig, RunKind, SamplingConfig, SFTConfig
+from records.errors import RecordError
+from records.rundirs import RunDirectory
+from tests.policies.toys import (
+    LEARNING,
+    create_run,
+    metrics_of,
+    only,
+    weights_of,
+    write_inputs,
+    write_reward_model,
+)
+from tests.serving import Running, serving_transformers, serving_vllm, write_spoken_policy
+
+RS_ROLES = ("policy", "start", "prompts", "helpfulness", "safety")
+PPO_ROLES = ("policy", "reference", "prompts", "heldout_prompts", "helpfulness", "safety")
+RS = RejectionSamplingConfig(
+    device="cpu",
+    engine="lab",
+    num_responses=3,
+    sampling=SamplingConfig(temperature=1.0, max_new_tokens=40),
+    rows_per_batch=12,
+    finetune=SFTConfig(num_epochs=1.0, batch_size=4, optimizer=LEARNING),
+)
+PPO = PPOConfig(
+    device="cpu",
+    engine="lab",
+    num_iterations=3,
+    batch_size=8,
+    minibatch_size=4,
+    eval_every=2,
+    sampling=SamplingConfig(max_new_tokens=20),
+    optimizer=replace(LEARNING, learning_rate=1e-3),
+    value_learning_rate=1e-3,
+)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    policy = write_spoken_policy(folder / "spoken")
+    return {
+        **write_inputs(folder),
+        **dict.fromkeys(("policy", "start", "reference"), policy),
+        "helpfulness": write_reward_model(folder / "spoken-helpfulness", policy, seed=1),
+        "safety": write_reward_model(folder / "spoken-safety", policy, seed=2),
+    }
+
+
+@pytest.fixture(scope="module")
+def transformers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving_transformers(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+def enter(server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, **fields: str) -> None:
+    for name, value in server.environment(folder, **fields).items():
+        monkeypatch.setenv(name, value)
+
+
+def run_ppo(root: Path, config: PPOConfig, inputs: dict[str, Path]) -> RunDirectory:
+    directory, spec = create_run(root, RunKind.PPO, config, only(inputs, *PPO_ROLES))
+    ppo(directory, spec, RunContext(directory, config))
+    return directory
+
+
+@pytest.mark.slow
+def test_rejection_sampling_draws_its_candidates_at_a_server(
+    transformers: Running, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(transformers, tmp_path, monkeypatch, api="transformers")
+    directory, spec = create_run(
+        tmp_path / "run", RunKind.REJECTION_SAMPLING, RS, only(inputs, *RS_ROLES)
+    )
+    rejection_sampling(directory, spec, RunContext(directory, RS))
+    stored = StoredChunks(directory.checkpoints / "candidates")
+    chunks = [read_chunk(stored.read(number)) for number in range(3)]
+    drawn = [c for chunk in chunks for group in chunk.candidates for c in group]
+    assert len(drawn) == 36
+    assert any(candidate.is_finished for candidate in drawn)
+    result = directory.read_result()
+    assert result is not None
+    assert result["summary"]["num_samples"] == 36
+
+
+@pytest.mark.slow
+def test_ppo_does_without_a_server_that_says_no_log_probabilities(
+    transformers: Running, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"handover": "folder", "handover_folder": str(tmp_path / "weights")}
+    enter(transformers, tmp_path, monkeypatch, api="transformers", **fields)
+    with pytest.raises(ValueError, match=r"engine: it does not say the log-probabilities"):
+        run_ppo(tmp_path / "run", PPO, inputs)
+
+
+@pytest.mark.slow
+def test_ppo_hands_its_weights_to_a_vllm_before_each_iteration(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--served-model-name", "concord", "--logprobs-mode", "processed_logprobs"]
+    with serving_vllm(inputs["policy"], tmp_path, *options) as server:
+        fields = {"handover": "folder", "handover_folder": str(tmp_path / "weights")}
+        enter(server, tmp_path, monkeypatch, model="concord", **fields)
+        directory = run_ppo(tmp_path / "run", PPO, inputs)
+    rows = metrics_of(directory)
+    # The trainer's own log-probabilities: a server one step behind would be far off.
+    assert [row["sampler_gap_max"] < 1e-4 for row in rows if row["step"] > 0] == [True] * 3
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == {"weights-run-3"}
+    before = weights_of(inputs["policy"])["model.norm.weight"]
+    assert not before.equal(weights_of(directory.outputs / "policy")["model.norm.weight"])
+
+
+def test_an_address_is_no_engine() -> None:
+    with pytest.raises(RecordError, match=r"engine: 'http://10.0.0.1:8000' is no name"):
+        replace(PPO, engine="http://10.0.0.1:8000")
+    with pytest.raises(RecordError, match=r"engine: 'lab/v1' is no name"):
+        replace(RS, engine="lab/v1")
