@@ -3,6 +3,7 @@
 #   PYTHON=python3.12      which Python makes the virtual environment
 #   DATABASE_URL, REDIS_URL servers of yours; without them a pair is started (see embedded/)
 #   DATA=folder            `make demo` on real text: a folder of hh-rlhf files
+#   VERSIONS=5             `make demo` with so many policy versions, as the paper has them
 #   ARGS="-k name -x"      more options for pytest or for the benchmarks
 
 SHELL := bash
@@ -17,6 +18,7 @@ DEV := $(VENV)/installed-dev
 EMBEDDED := exec python -m embedded --end-with-parent
 PYTHON ?=
 DATA ?=
+VERSIONS ?=
 ARGS ?=
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -29,7 +31,8 @@ help: ## List the targets
 
 demo: $(LOCAL) ## Build a policy, align it twice, show what that gained (DATA=folder: on real text)
 	@$(if $(DATA),CONCORD_HOME="$${CONCORD_HOME:-$(CURDIR)/.concord/real-text}") \
-	  $(EMBEDDED) run -- python manage.py demo $(if $(DATA),--data "$(abspath $(DATA))")
+	  $(EMBEDDED) run -- python manage.py demo $(if $(DATA),--data "$(abspath $(DATA))") \
+	    $(if $(VERSIONS),--versions $(VERSIONS))
 
 up: $(LOCAL) ## Run the web, the workers and the schedule until Ctrl-C
 	@$(EMBEDDED) up

@@ -1,4 +1,4 @@
-"""The sandbox demo: base, SFT, V1 by rejection sampling, V2 by rejection sampling and PPO."""
+"""The sandbox demo: base, SFT, versions by rejection sampling, the last of them by PPO too."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -48,17 +48,19 @@ def run_sandbox(screen: Screen, scale: SandboxScale) -> list[VersionFigures]:
         ),
         Artifact.Kind.PROMPTS,
     )
-    screen.headline("Preferences on SFT: simulated annotators work through queue and services")
-    rounds = _collect(screen, scale, lead, index=0, variants=(sft, base))
-    screen.headline("V1: reward models and rejection sampling")
-    v1 = _iterate(screen, scale, "V1", rounds, prompts, base=base, start=sft, baseline=sft)
-    screen.headline("Fresh preferences on V1")
-    rounds = _collect(screen, scale, lead, index=1, variants=(v1, sft))
-    screen.headline("V2: new reward models, rejection sampling, PPO")
-    v2 = _iterate(screen, scale, "V2", rounds, prompts, base=base, start=v1, baseline=sft)
-    screen.headline("Both versions on the same held-out prompts")
-    runs = [_evaluate(screen, scale, version, sft, prompts) for version in (v1, v2)]
-    return _figures(sft, [v1, v2], runs)
+    versions: list[PolicyVersion] = []
+    for index in range(scale.num_versions):
+        before, newest = [base, sft, *versions][-2:]
+        screen.headline(f"Preferences on {newest.name}: simulated annotators, through the queue")
+        rounds = _collect(screen, scale, lead, index=index, variants=(newest, before))
+        is_last = index + 1 == scale.num_versions
+        name = f"V{index + 1}"
+        screen.headline(f"{name}: reward models, rejection sampling{', PPO' if is_last else ''}")
+        config = _iteration_config(scale, rounds, prompts, with_ppo=is_last)
+        versions.append(_iterate(screen, name, config, base=base, start=newest, baseline=sft))
+    screen.headline("All versions on the same held-out prompts")
+    runs = [_evaluate(screen, scale, version, sft, prompts) for version in versions]
+    return _figures(sft, versions, runs)
 
 
 def _first_policies(screen: Screen, scale: SandboxScale) -> tuple[PolicyVersion, PolicyVersion]:
@@ -109,12 +111,9 @@ def _collect(
     index: int,
     variants: Sequence[PolicyVersion],
 ) -> list[Round]:
-    targets = {
-        Axis.HELPFULNESS: scale.num_helpfulness[index],
-        Axis.SAFETY: scale.num_safety[index],
-    }
     rounds = []
-    for axis, target in targets.items():
+    for axis in Axis:
+        target = scale.num_comparisons(axis, index)
         name = f"Round {index + 1}, {axis}"
         round_ = Round.objects.filter(name=name).first()
         if round_ is None:
@@ -146,22 +145,13 @@ def _guidelines(axis: Axis, lead: User) -> Guidelines:
     return publish_guidelines(axis=axis, version="1", text=_GUIDELINES[axis], created_by=lead)
 
 
-def _iterate(
-    screen: Screen,
-    scale: SandboxScale,
-    name: str,
-    rounds: Sequence[Round],
-    prompts: Artifact,
-    *,
-    base: PolicyVersion,
-    start: PolicyVersion,
-    baseline: PolicyVersion,
-) -> PolicyVersion:
-    is_first = name == "V1"
-    config = IterationConfig(
+def _iteration_config(
+    scale: SandboxScale, rounds: Sequence[Round], prompts: Artifact, *, with_ppo: bool
+) -> IterationConfig:
+    return IterationConfig(
         rounds=tuple(round_.pk for round_ in rounds),
         test_share=scale.test_share,
-        algorithm=(Algorithm.REJECTION_SAMPLING if is_first else Algorithm.REJECTION_SAMPLING_PPO),
+        algorithm=Algorithm.REJECTION_SAMPLING_PPO if with_ppo else Algorithm.REJECTION_SAMPLING,
         evaluation_prompts=prompts.digest,
         max_prompts=scale.max_prompts,
         gate=Gate.NOT_WORSE,
@@ -172,6 +162,17 @@ def _iterate(
         ppo=scale.ppo,
         evaluation=scale.evaluation,
     )
+
+
+def _iterate(
+    screen: Screen,
+    name: str,
+    config: IterationConfig,
+    *,
+    base: PolicyVersion,
+    start: PolicyVersion,
+    baseline: PolicyVersion,
+) -> PolicyVersion:
     iteration = finished_iteration(
         screen,
         name=name,

@@ -27,12 +27,14 @@ class SandboxScale:
 
     num_corpus_dialogues: int = 14_000
     num_demonstrations: int = 1_500
+    num_versions: int = 2
+    """V1 and on, each on fresh preferences: rejection sampling, and PPO after it for the last."""
     num_annotators: int = 192
     """Twice what the sampler answers at once: half of them read while it writes to the others."""
     num_helpfulness: tuple[int, int] = (3_200, 2_600)
-    """Comparisons of the helpfulness rounds before V1 and before V2."""
+    """Comparisons of the helpfulness rounds before V1 and before each later version."""
     num_safety: tuple[int, int] = (800, 500)
-    """Comparisons of the safety rounds before V1 and before V2."""
+    """Comparisons of the safety rounds before V1 and before each later version."""
     test_share: float = 0.25
     """Share of a round's dialogues held out: an accuracy is then known to 2 or 3 points."""
     max_turns: int = 3
@@ -81,3 +83,8 @@ class SandboxScale:
     evaluation: EvaluationConfig = field(
         default_factory=lambda: EvaluationConfig(sampling=_SAMPLING, judge="sandbox")
     )
+
+    def num_comparisons(self, axis: Axis, index: int) -> int:
+        """Return how many comparisons the round of an axis has before version `index` + 1."""
+        first, later = self.num_helpfulness if axis is Axis.HELPFULNESS else self.num_safety
+        return later if index else first

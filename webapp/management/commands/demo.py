@@ -26,9 +26,16 @@ class Command(BaseCommand):
     help = "Run the whole loop once: preferences, reward models, rejection sampling, PPO."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the one option."""
+        """Add what may be chosen."""
         parser.add_argument(
             "--data", type=Path, help="folder of hh-rlhf jsonl.gz files, in place of the sandbox"
+        )
+        parser.add_argument(
+            "--versions",
+            type=int,
+            default=SandboxScale.num_versions,
+            choices=range(1, 10),
+            help="policy versions of the sandbox, the last of them by PPO",
         )
 
     def handle(self, *_: Any, **options: Any) -> None:  # noqa: ANN401 - Django's own signature
@@ -47,7 +54,7 @@ class Command(BaseCommand):
                 running(workers(home), services=services, home=home),
             ):
                 if data is None:
-                    versions = run_sandbox(screen, SandboxScale())
+                    versions = run_sandbox(screen, SandboxScale(num_versions=options["versions"]))
                 else:
                     versions = run_real_text(screen, RealTextScale(), data)
         except (DemoError, RecordError) as error:
