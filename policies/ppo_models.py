@@ -124,7 +124,9 @@ def create_learners(networks: Networks, config: PPOConfig) -> Learners:
 def _learner(
     parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, total_steps: int
 ) -> Learner:
-    optimizer = create_optimizer(nn.ParameterList(parameters.values()), config)
+    trained = nn.ParameterList(parameters.values())
+    trained.requires_grad_(True)  # adapters that are not in use just now take no gradients
+    optimizer = create_optimizer(trained, config)
     schedule = create_schedule(optimizer, config, total_steps)
     return Learner(optimizer, schedule, config.max_grad_norm)
 

@@ -1,5 +1,7 @@
 """The arrangements of PPO's networks: adapters on one base, and weights in two precisions."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,8 +12,9 @@ from language.models import load_policy
 from language.packing import packed_hidden
 from language.scalars import head_of, load_scalar_model
 from policies.networks import POLICY, Networks, adapter_networks, logprobs_of, shared_networks
+from policies.ppo_models import create_learners
 from policies.rollouts import Rollout, groups_of, sample_rollout
-from records.configs import SamplingConfig
+from records.configs import PPOConfig, SamplingConfig
 from tests.models import tiny_policy, tiny_tokenizer
 from tests.policies.toys import encoded, prompts
 
@@ -143,3 +146,17 @@ def test_recomputed_activations_change_no_gradient_and_leave_sampling_its_cache(
         packed_hidden(policy.model, group.packed).square().sum().backward()
         gradients.append([p.grad for p in networks.policy_parameters.values()])
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("use", [Networks.as_policy, Networks.as_value_model])
+def test_learners_move_all_their_weights_whichever_adapter_was_used_last(
+    networks: Networks, use: Callable[[Networks], object]
+) -> None:
+    use(networks)
+    learners = create_learners(networks, PPOConfig(lora_rank=4))
+    for learner, parameters in (
+        (learners.policy, networks.policy_parameters),
+        (learners.value, networks.value_parameters),
+    ):
+        moved = [p for group in learner.optimizer.param_groups for p in group["params"]]
+        assert set(map(id, moved)) == set(map(id, parameters.values()))
