@@ -32,16 +32,16 @@ from webapp.drawing import (
     format_percent,
     nice_ticks,
 )
+from webapp.series import Points, smoothed, thinned
 
-_MAX_POINTS = 240
 _MAX_TABLE_ROWS = 40
 
 
 class Series(NamedTuple):
-    """One line: a name and its (x, y) points in order of x."""
+    """One line."""
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Points
 
 
 class Bar(NamedTuple):
@@ -92,10 +92,12 @@ def line_plot(
     series: Iterable[Series],
     y_range: tuple[float, float] | None = None,
     description: str = "",
+    is_noisy: bool = True,
 ) -> Plot:
     """Return lines over a common x axis; points that are not finite are left out.
 
-    Long series are thinned to the extremes of equal stretches, so a spike stays visible.
+    Of long and noisy series the line is a moving mean, its points faint behind it. They are thinned
+    to the extremes of equal stretches, so that a spike stays visible.
     """
     drawn = [Series(s.name, _finite(s.points)) for s in series]
     drawn = [s for s in drawn if s.points]
@@ -116,7 +118,8 @@ def line_plot(
     draw_y_axis(svg, y_scale, y_ticks)
     draw_x_axis(svg, x_scale, x_ticks, x_label)
     for number, line in enumerate(drawn, start=1):
-        _draw_line(svg, line, x_scale, y_scale, number, x_label)
+        mean = smoothed(line.points) if is_noisy else line.points
+        _draw_line(svg, line, mean, x_scale, y_scale, number, x_label)
     headers, rows = _line_table(drawn, x_label)
     return Plot(
         plot_id=plot_id,
@@ -241,27 +244,25 @@ def _finite(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
 
 
-def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the lowest and highest point of each of `_MAX_POINTS` / 2 equal stretches."""
-    if len(points) <= _MAX_POINTS:
-        return list(points)
-    size = math.ceil(len(points) / (_MAX_POINTS // 2))
-    kept: set[int] = {0, len(points) - 1}
-    for start in range(0, len(points), size):
-        stretch = range(start, min(start + size, len(points)))
-        kept.add(min(stretch, key=lambda i: points[i][1]))
-        kept.add(max(stretch, key=lambda i: points[i][1]))
-    return [points[i] for i in sorted(kept)]
+def _path(points: Points, x_scale: Scale, y_scale: Scale) -> str:
+    return " ".join(f"{x_scale(x)},{y_scale(y)}" for x, y in points)
 
 
 def _draw_line(
-    svg: ET.Element, line: Series, x_scale: Scale, y_scale: Scale, number: int, x_label: str
+    svg: ET.Element,
+    line: Series,
+    mean: Points,
+    x_scale: Scale,
+    y_scale: Scale,
+    number: int,
+    x_label: str,
 ) -> None:
-    points = _thin(line.points)
+    points = thinned(line.points)
     css = f"series series-{_style(number)}"
-    path = " ".join(f"{x_scale(x)},{y_scale(y)}" for x, y in points)
-    add(svg, "polyline", f"{css} plot-line", points=path)
-    x, y = points[-1]
+    if mean is not line.points:
+        add(svg, "polyline", f"{css} plot-raw", points=_path(points, x_scale, y_scale))
+    add(svg, "polyline", f"{css} plot-line", points=_path(thinned(mean), x_scale, y_scale))
+    x, y = mean[-1]
     add(svg, "circle", f"{css} plot-last", cx=x_scale(x), cy=y_scale(y), r=3)
     for x, y in points:
         dot = add(svg, "circle", f"{css} plot-dot", cx=x_scale(x), cy=y_scale(y), r=5)

@@ -30,10 +30,18 @@ class _Group(NamedTuple):
     title: str
     pattern: re.Pattern[str]
     y_range: tuple[float, float] | None = None
+    is_noisy: bool = True
+    """Whether its lines are smoothed."""
 
 
-def _group(title: str, pattern: str, y_range: tuple[float, float] | None = None) -> _Group:
-    return _Group(title, re.compile(pattern), y_range)
+def _group(
+    title: str,
+    pattern: str,
+    y_range: tuple[float, float] | None = None,
+    *,
+    is_noisy: bool = True,
+) -> _Group:
+    return _Group(title, re.compile(pattern), y_range, is_noisy)
 
 
 _GROUPS = (
@@ -44,7 +52,7 @@ _GROUPS = (
     _group("Accuracy", r"^accuracy$", (0.0, 1.0)),
     _group("Accuracy by rating", r"^accuracy_\w+$", (0.0, 1.0)),
     _group("Entropy", r"^(\w+_)?entropy$"),
-    _group("Learning rate", r"^(\w+_)?learning_rate$"),
+    _group("Learning rate", r"^(\w+_)?learning_rate$", is_noisy=False),
     _group("Gradient norm", r"^(\w+_)?grad_norm$"),
     _group("Clipped share and ratio", r"^(\w*clip\w*|\w*ratio\w*)$"),
     _group("Response length in tokens", r"^(mean_|response_)?(num_)?(tokens|length)(_mean)?$"),
@@ -182,7 +190,12 @@ def _metric_plot(
         for name in names
     ]
     return line_plot(
-        plot_id=plot_id, title=group.title, x_label="step", series=series, y_range=group.y_range
+        plot_id=plot_id,
+        title=group.title,
+        x_label="step",
+        series=series,
+        y_range=group.y_range,
+        is_noisy=group.is_noisy,
     )
 
 

@@ -150,9 +150,9 @@ def test_one_point_and_a_flat_line_can_be_drawn(points: list[tuple[float, float]
 def test_a_long_line_is_thinned_and_keeps_its_spike() -> None:
     values = [(step, 100.0 if step == 4321 else step % 7) for step in range(10_000)]
     plot = one_line(*values)
-    (corners,) = points_of(plot)
-    assert len(corners) <= 260
-    assert min(y for _, y in corners) == TOP
+    spiky, smooth = points_of(plot)
+    assert max(len(spiky), len(smooth)) <= 260
+    assert min(y for _, y in spiky) == TOP
     assert len(plot.rows) <= 41
     assert plot.rows[-1][0] == "9,999"
 
@@ -256,3 +256,41 @@ def test_a_drawing_says_what_it_shows() -> None:
     assert root.get("role") == "img"
     assert root.get("aria-labelledby") == "p-title p-description"
     assert texts == {"title": "Loss", "desc": "loss: 3 at step 10, between 1 and 3"}
+
+
+def lines_by_class(plot: Plot) -> dict[str, list[float]]:
+    """Return the heights of the drawn lines by the last word of their class."""
+    corners = [node for node in drawing_of(plot) if node.tag.endswith("polyline")]
+    return {
+        node.attrib["class"].split()[-1]: [
+            float(pair.split(",")[1]) for pair in node.attrib["points"].split()
+        ]
+        for node in corners
+    }
+
+
+def test_a_long_noisy_line_is_a_moving_mean_before_its_faint_points() -> None:
+    plot = one_line(*((step, float(step % 2)) for step in range(80)))
+    lines = lines_by_class(plot)
+    assert set(lines) == {"plot-raw", "plot-line"}
+    top, bottom = min(lines["plot-raw"]), max(lines["plot-raw"])
+    middle = (top + bottom) / 2
+    # Means over 3 and, away from the ends, 7 points that alternate between 0 and 1.
+    assert all(abs(y - middle) <= (bottom - top) / 14 + 0.11 for y in lines["plot-line"][3:-3])
+    assert plot.rows[-1] == ("79", "1")
+
+
+@pytest.mark.parametrize(("num_points", "is_noisy"), [(39, True), (80, False)])
+def test_a_short_or_exact_line_is_drawn_as_it_is(num_points: int, is_noisy: bool) -> None:
+    points = [(step, float(step % 2)) for step in range(num_points)]
+    plot = line_plot(
+        plot_id="p", title="x", x_label="x", series=[Series("s", points)], is_noisy=is_noisy
+    )
+    lines = lines_by_class(plot)
+    assert set(lines) == {"plot-line"}
+    assert len(set(lines["plot-line"])) == 2
+
+
+def test_a_straight_line_stays_straight_when_it_is_smoothed() -> None:
+    lines = lines_by_class(one_line(*((step, 2.0 * step) for step in range(100))))
+    assert lines["plot-line"] == pytest.approx(lines["plot-raw"], abs=0.11)
