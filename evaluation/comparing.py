@@ -1,7 +1,9 @@
 """The command `compare`: a policy against a baseline on held-out prompts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -26,6 +28,8 @@ from records.prompts import read_prompts
 from records.rundirs import RunDirectory, RunSpec
 
 JUDGES = ("reward", "sandbox")
+_SHOWN = ("win_rate", "reward", "baseline_reward", "kl", "violation_rate")
+"""What the last line of the run's metrics says."""
 
 
 def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None:
@@ -47,83 +51,168 @@ def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> 
     if context.is_main:
         run_directory.drop_metrics_after(0)
 
-    tokenizer = load_tokenizer(inputs["policy"])
-    score_fn: ScoreFn = load_function("score_function", config.score_function)(
-        {Axis.HELPFULNESS: inputs["helpfulness"], Axis.SAFETY: inputs["safety"]},
-        device=context.device,
-        dtype=context.dtype,
-        rows_per_batch=config.rows_per_batch,
-    )
-    check_tokenizers(tokenizer, score_fn, inputs)
-    monitor = load_monitor(
-        inputs,
-        tokenizer,
-        device=context.device,
-        dtype=context.dtype,
-        rows_per_batch=config.rows_per_batch,
-    )
+    # Judge, policy, and this process's share of the prompts.
+    judge = load_judge(config, inputs, context)
     policy = load_policy(inputs["policy"], dtype=context.dtype, device=context.device)
-    max_tokens = policy.config.max_position_embeddings - config.sampling.max_new_tokens
-    prompts, skipped = encode_prompts(
-        tokenizer, read_prompts(inputs["prompts"]), max_tokens=max_tokens
-    )
-    if len(prompts) < context.world_size:
-        raise ValueError(
-            f"prompts: {len(prompts)} are left for {context.world_size} processes; "
-            f"skipped {dict(skipped)}"
-        )
+    prompts, skipped = _prompts_for(policy, judge.tokenizer, inputs["prompts"], config, context)
     own = shard(prompts, context.rank, context.world_size)
-    total_steps = 2 * len(own) + 1
-
-    def responses_of(name: str, model: LlamaForCausalLM, before: int) -> list[GeneratedResponse]:
-        def on_progress(done: int, _total: int) -> None:
-            context.log(before + done, total_steps=total_steps, answering=name)
-            if context.world_size == 1 and context.stop_requested:
-                raise RunStopped
-
-        responses = sample_responses(
-            model,
-            tokenizer,
-            own,
-            sampling=config.sampling,
-            seed_text=f"{config.seed}:{name}",
-            rows_per_batch=config.rows_per_batch,
-            on_progress=on_progress,
-        )
-        if context.stop_requested:
-            raise RunStopped
-        return responses
+    sampler = _Sampler(judge.tokenizer, own, config, context)
 
     # The policy's responses, and how far it has moved from the reference on them.
-    responses = responses_of("policy", policy, 0)
+    responses = sampler.responses_of("policy", policy, num_before=0)
     reference = load_policy(inputs["reference"], dtype=context.dtype, device=context.device)
     kls = sequence_kl(
         policy,
         reference,
         rows_of(own, responses),
         temperature=config.sampling.temperature or 1.0,
-        pad_id=pad_id_of(tokenizer),
+        pad_id=pad_id_of(judge.tokenizer),
         rows_per_batch=config.rows_per_batch,
     ).tolist()
     del policy, reference  # room for the baseline
 
+    # The baseline's, and who wins.
     baseline = load_policy(inputs["baseline"], dtype=context.dtype, device=context.device)
-    baseline_responses = responses_of("baseline", baseline, len(own))
-    answers = judged_answers(config, score_fn, monitor, tokenizer, own, responses)
-    baseline_answers = judged_answers(config, score_fn, monitor, tokenizer, own, baseline_responses)
+    baseline_responses = sampler.responses_of("baseline", baseline, num_before=len(own))
+    answers = judge.answers(own, responses)
+    baseline_answers = judge.answers(own, baseline_responses)
     verdicts = gather_in_order(
         [
-            Verdict(item.prompt, mine, other, advantage_of(config, item, mine, other), kl)
+            Verdict(item.prompt, mine, other, judge.advantage(item, mine, other), kl)
             for item, mine, other, kl in zip(own, answers, baseline_answers, kls, strict=True)
         ]
     )
     if context.is_main:
         summary = summarise(verdicts, num_examples=config.num_examples)
         summary |= {"judge": config.judge, "skipped": dict(skipped)}
-        shown = ("win_rate", "reward", "baseline_reward", "kl", "violation_rate")
-        shown_values = {name: summary[name] for name in shown}
-        context.log(total_steps, total_steps=total_steps, **shown_values)
+        shown = {name: summary[name] for name in _SHOWN}
+        context.log(sampler.total_steps, total_steps=sampler.total_steps, **shown)
         run_directory.write_result(summary, {})
+
+
+class Judge(NamedTuple):
+    """What scores responses, and says which of two is better and by how much."""
+
+    config: EvaluationConfig
+    tokenizer: PreTrainedTokenizerBase
+    score_fn: ScoreFn
+    monitor: Monitor | None
+
+    def answers(
+        self, prompts: Sequence[EncodedPrompt], responses: Sequence[GeneratedResponse]
+    ) -> list[Answer]:
+        """Return responses as text with their scores and, where the sandbox judges, violations."""
+        rows = rows_of(prompts, responses)
+        scores = self.score_fn(rows)
+        general = [None] * len(rows) if self.monitor is None else self.monitor(rows).tolist()
+        helpfulness_B, safety_B = scores[Axis.HELPFULNESS], scores[Axis.SAFETY]
+        is_safety_B = torch.tensor([item.prompt.is_safety for item in prompts])
+        threshold = self.config.safety_threshold
+        gated_B = gated_score(helpfulness_B, safety_B, is_safety_B, threshold)
+        texts = [decode_response(self.tokenizer, response.ids) for response in responses]
+        is_sandbox = self.config.judge == "sandbox"
+        return [
+            Answer(
+                text=texts[i],
+                num_tokens=len(response.ids),
+                is_finished=response.is_finished,
+                helpfulness=helpfulness_B[i].item(),
+                safety=safety_B[i].item(),
+                reward=gated_B[i].item(),
+                is_violation=is_true_violation(prompts[i].prompt, texts[i]) if is_sandbox else None,
+                general=general[i],
+            )
+            for i, response in enumerate(responses)
+        ]
+
+    def advantage(self, item: EncodedPrompt, answer: Answer, baseline_answer: Answer) -> float:
+        """Return by how much `answer` beats `baseline_answer`."""
+        if self.config.judge == "sandbox":
+            return true_advantage(item.prompt, answer.text, baseline_answer.text)
+        return answer.reward - baseline_answer.reward
+
+
+def load_judge(config: EvaluationConfig, inputs: Mapping[str, Path], context: RunContext) -> Judge:
+    """Return the judge that a run's config asks for, made of the run's inputs.
+
+    Raises:
+        ValueError: A tokenizer differs from the policy's; says whose.
+    """
+    tokenizer = load_tokenizer(inputs["policy"])
+    settings: dict[str, Any] = {
+        "device": context.device,
+        "dtype": context.dtype,
+        "rows_per_batch": config.rows_per_batch,
+    }
+    score_fn: ScoreFn = load_function("score_function", config.score_function)(
+        {Axis.HELPFULNESS: inputs["helpfulness"], Axis.SAFETY: inputs["safety"]}, **settings
+    )
+    check_tokenizers(tokenizer, score_fn, inputs)
+    return Judge(config, tokenizer, score_fn, load_monitor(inputs, tokenizer, **settings))
+
+
+class _Sampler(NamedTuple):
+    """Samples this process's responses, tells how far it is, and stops when asked to."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[EncodedPrompt]
+    config: EvaluationConfig
+    context: RunContext
+
+    @property
+    def total_steps(self) -> int:
+        """Responses of both models, and the verdict."""
+        return 2 * len(self.prompts) + 1
+
+    def responses_of(
+        self, name: str, model: LlamaForCausalLM, *, num_before: int
+    ) -> list[GeneratedResponse]:
+        """Return one response of `model` to each prompt, after `num_before` of another.
+
+        Raises:
+            RunStopped: Someone asked the run to stop.
+        """
+        context = self.context
+
+        def on_progress(done: int, _total: int) -> None:
+            context.log(num_before + done, total_steps=self.total_steps, answering=name)
+            if context.world_size == 1 and context.stop_requested:
+                raise RunStopped
+
+        responses = sample_responses(
+            model,
+            self.tokenizer,
+            self.prompts,
+            sampling=self.config.sampling,
+            seed_text=f"{self.config.seed}:{name}",
+            rows_per_batch=self.config.rows_per_batch,
+            on_progress=on_progress,
+        )
+        if context.stop_requested:
+            raise RunStopped
+        return responses
+
+
+def _prompts_for(
+    policy: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    config: EvaluationConfig,
+    context: RunContext,
+) -> tuple[list[EncodedPrompt], Counter[str]]:
+    """Return the prompts that leave room for a response, and why others were left out.
+
+    Raises:
+        ValueError: Fewer are left than there are processes.
+    """
+    max_tokens = policy.config.max_position_embeddings - config.sampling.max_new_tokens
+    prompts, skipped = encode_prompts(tokenizer, read_prompts(path), max_tokens=max_tokens)
+    if len(prompts) < context.world_size:
+        raise ValueError(
+            f"prompts: {len(prompts)} are left for {context.world_size} processes; "
+            f"skipped {dict(skipped)}"
+        )
+    return prompts, skipped
 
 
 def check_tokenizers(
@@ -153,47 +242,6 @@ def rows_of(
     return [
         TokenRow(item.ids, response.ids) for item, response in zip(prompts, responses, strict=True)
     ]
-
-
-def judged_answers(
-    config: EvaluationConfig,
-    score_fn: ScoreFn,
-    monitor: Monitor | None,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[EncodedPrompt],
-    responses: Sequence[GeneratedResponse],
-) -> list[Answer]:
-    """Return the responses as text with their scores and, where the sandbox judges, violations."""
-    rows = rows_of(prompts, responses)
-    scores = score_fn(rows)
-    general: list[float | None] = [None] * len(rows) if monitor is None else monitor(rows).tolist()
-    helpfulness_B, safety_B = scores[Axis.HELPFULNESS], scores[Axis.SAFETY]
-    is_safety_B = torch.tensor([item.prompt.is_safety for item in prompts])
-    gated_B = gated_score(helpfulness_B, safety_B, is_safety_B, config.safety_threshold)
-    texts = [decode_response(tokenizer, response.ids) for response in responses]
-    is_sandbox = config.judge == "sandbox"
-    return [
-        Answer(
-            text=texts[i],
-            num_tokens=len(response.ids),
-            is_finished=response.is_finished,
-            helpfulness=helpfulness_B[i].item(),
-            safety=safety_B[i].item(),
-            reward=gated_B[i].item(),
-            is_violation=is_true_violation(prompts[i].prompt, texts[i]) if is_sandbox else None,
-            general=general[i],
-        )
-        for i, response in enumerate(responses)
-    ]
-
-
-def advantage_of(
-    config: EvaluationConfig, item: EncodedPrompt, answer: Answer, baseline_answer: Answer
-) -> float:
-    """Return by how much `answer` beats `baseline_answer` in the eyes of the config's judge."""
-    if config.judge == "sandbox":
-        return true_advantage(item.prompt, answer.text, baseline_answer.text)
-    return answer.reward - baseline_answer.reward
 
 
 def gather_in_order(own: list[Verdict]) -> list[Verdict]:
