@@ -96,8 +96,8 @@ def line_plot(
 ) -> Plot:
     """Return lines over a common x axis; points that are not finite are left out.
 
-    Of long and noisy series the line is a moving mean, its points faint behind it. They are thinned
-    to the extremes of equal stretches, so that a spike stays visible.
+    Of long and noisy series the line is a moving mean and, where it is alone, its points are faint
+    behind it, thinned to the extremes of equal stretches, so that a spike stays visible.
     """
     drawn = [Series(s.name, _finite(s.points)) for s in series]
     drawn = [s for s in drawn if s.points]
@@ -119,6 +119,9 @@ def line_plot(
     draw_x_axis(svg, x_scale, x_ticks, x_label)
     for number, line in enumerate(drawn, start=1):
         mean = smoothed(line.points) if is_noisy else line.points
+        if len(drawn) == 1 and mean is not line.points:
+            raw = _path(thinned(line.points), x_scale, y_scale)
+            add(svg, "polyline", f"series series-{_style(number)} plot-raw", points=raw)
         _draw_line(svg, line, mean, x_scale, y_scale, number, x_label)
     headers, rows = _line_table(drawn, x_label)
     return Plot(
@@ -259,8 +262,6 @@ def _draw_line(
 ) -> None:
     points = thinned(line.points)
     css = f"series series-{_style(number)}"
-    if mean is not line.points:
-        add(svg, "polyline", f"{css} plot-raw", points=_path(points, x_scale, y_scale))
     add(svg, "polyline", f"{css} plot-line", points=_path(thinned(mean), x_scale, y_scale))
     x, y = mean[-1]
     add(svg, "circle", f"{css} plot-last", cx=x_scale(x), cy=y_scale(y), r=3)

@@ -27,15 +27,14 @@ def thinned(points: Points) -> list[tuple[float, float]]:
 def smoothed(points: Points) -> Points:
     """Return means over about a twentieth of the points, those on both sides; short series as is.
 
-    Towards the ends the window shrinks to what is there on both sides, so that no end is shifted.
+    Towards an end those on that side are fewer.
     """
     if len(points) < _MIN_SMOOTHED:
         return points
     sums = list(accumulate((y for _, y in points), initial=0.0))
-    reach, last = len(points) // 40 + 1, len(points) - 1
+    reach = len(points) // 40 + 1
     means = []
     for i, (x, _) in enumerate(points):
-        near = min(reach, i, last - i)
-        total = sums[i + near + 1] - sums[i - near]
-        means.append((x, total / (2 * near + 1)))
+        low, high = max(0, i - reach), min(len(points), i + reach + 1)
+        means.append((x, (sums[high] - sums[low]) / (high - low)))
     return means
