@@ -40,7 +40,7 @@ class Graphs:
             # Other threads, such as those that pin memory or watch NCCL, may go on meanwhile. The
             # outer block goes back to this stream, as a capture that fails does not.
             with (
-                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.stream(torch.cuda.current_stream(self.stream.device)),
                 torch.cuda.graph(
                     graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
                 ),
@@ -51,7 +51,8 @@ class Graphs:
             logger.warning(
                 "Decoding goes on without CUDA graphs, as a capture failed; CONCORD_STEPPING=plain "
                 "does not try: %s",
-                error,
+                # The end of a spoilt capture raises too, after what spoilt it.
+                error.__context__ or error,
             )
             return None
         spent = time.perf_counter() - started
@@ -94,7 +95,7 @@ class Replay:
 
 def _warm_up(function: Callable[[], None], stream: torch.cuda.Stream) -> None:
     """Run on the stream of captures: libraries set up their memory for each stream."""
-    current = torch.cuda.current_stream()
+    current = torch.cuda.current_stream(stream.device)
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
         function()

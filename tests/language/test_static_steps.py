@@ -5,9 +5,11 @@ import random
 import weakref
 from collections.abc import Callable
 from itertools import chain, pairwise
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM
 
 from language import batching, generation, static_cache, static_steps
@@ -147,6 +149,58 @@ def test_tensors_stay_where_they_are_while_the_shape_does(
     assert changes < len(steps) / 4
 
 
+class Waits(TorchDispatchMode):
+    """Notes operations that have a GPU's host wait, or copy from it: they cannot be captured."""
+
+    names = frozenset(("_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[str] = []
+        self.num_operations = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
+    ) -> Any:
+        """Run the operation."""
+        name, self.num_operations = func.overloadpacket.__name__, self.num_operations + 1
+        is_masked = name == "index" and any(
+            i is not None and i.dtype == torch.bool for i in args[1]
+        )
+        if name in self.names or is_masked:
+            self.noted.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_a_captured_step_has_nobody_wait(top_p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing, decoding = Waits(), Waits()
+    draw, decode = static_steps.StaticSteps._draw_, static_steps.StaticSteps._decode_
+
+    def watched_draw(self: static_steps.StaticSteps) -> None:
+        with drawing:
+            draw(self)
+
+    def watched_decode(self: static_steps.StaticSteps) -> None:
+        with decoding:
+            decode(self)
+
+    monkeypatch.setattr(static_steps.StaticSteps, "_draw_", watched_draw)
+    monkeypatch.setattr(static_steps.StaticSteps, "_decode_", watched_decode)
+    requests = [
+        request(1, 20 + n, temperature=0.5 * n, top_p=top_p, num_responses=3) for n in range(4)
+    ]
+    generate(tiny_policy(), requests, eos_ids=ENDS, rows_per_batch=5, stepping=stepping("static"))
+
+    assert decoding.num_operations > 1000
+    assert not decoding.noted
+    assert bool(drawing.noted) == (top_p < 1.0), "that draw is not captured"
+
+
 def test_how_long_a_chunk_is_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, requests = tiny_policy(), ragged_requests()
     usual = generate(model, requests, eos_ids=ENDS, rows_per_batch=6)
@@ -237,7 +291,7 @@ def test_graphs_draw_what_plain_steps_draw(rows_per_batch: int) -> None:
 
         assert_same(plain, graphs)
         assert not replayed.graphs.is_off
-        assert replayed.graphs.captures.count >= 2
+        assert replayed.graphs.captures.count >= 1
 
 
 @pytest.mark.gpu
