@@ -5,6 +5,7 @@ V vocabulary.
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import torch
@@ -98,10 +99,11 @@ def generate(
         steps_per_look=_steps_per_look(model.device)
     )
     told_every = math.ceil(total / _MAX_TOLD)
-    for done, row in enumerate(rows, start=1):
-        responses[row.wanted.prompt][row.wanted.response] = _response(row)
-        if on_progress is not None and (done % told_every == 0 or done == total):
-            on_progress(done, total)
+    with closing(steps):
+        for done, row in enumerate(rows, start=1):
+            responses[row.wanted.prompt][row.wanted.response] = _response(row)
+            if on_progress is not None and (done % told_every == 0 or done == total):
+                on_progress(done, total)
     return [[response for response in of_prompt if response] for of_prompt in responses]
 
 

@@ -3,11 +3,15 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
 
 logger = logging.getLogger(__name__)
+
+_FUNCTIONS = 2
+"""That are captured in one call: to draw and to decode."""
 
 
 class Captures(NamedTuple):
@@ -19,20 +23,23 @@ class Captures(NamedTuple):
 
 
 class Graphs:
-    """The memory, the stream and the count of graphs that are never replayed at the same time.
+    """The memory, the streams and the count of graphs that are never replayed at the same time.
 
     They share one pool of memory: nothing in it is read by another graph, nor from outside. It
-    goes with the last graph, and cannot be used again: one object for each call of `generate`.
+    goes with the last graph, and cannot be used again: one object for each call of `generate`. A
+    process makes one call at a time.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.pool = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream(device)
+        self.device = device
         self.captures = Captures(0, 0.0)
         self.is_off = False
         """Whether a capture failed: all runs are ordinary ones from then on."""
 
-    def capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
+    def capture(
+        self, function: Callable[[], None], stream: torch.cuda.Stream
+    ) -> torch.cuda.CUDAGraph | None:
         """Return a graph of `function`, which is not run; None, and a logged line, on failure."""
         started = time.perf_counter()
         graph = torch.cuda.CUDAGraph()
@@ -40,9 +47,9 @@ class Graphs:
             # Other threads, such as those that pin memory or watch NCCL, may go on meanwhile. The
             # outer block goes back to this stream, as a capture that fails does not.
             with (
-                torch.cuda.stream(torch.cuda.current_stream(self.stream.device)),
+                torch.cuda.stream(torch.cuda.current_stream(self.device)),
                 torch.cuda.graph(
-                    graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+                    graph, pool=self.pool, stream=stream, capture_error_mode="thread_local"
                 ),
             ):
                 function()
@@ -69,9 +76,10 @@ class Replay:
     are until `forget` is called. What one run leaves in them is what the next finds, as usual.
     """
 
-    def __init__(self, graphs: Graphs | None) -> None:
-        """Capture with `graphs`; None makes all runs ordinary ones."""
-        self._graphs = graphs
+    def __init__(self, graphs: Graphs | None, number: int) -> None:
+        """Capture function `number` of a call with `graphs`; None makes all runs ordinary ones."""
+        assert number < _FUNCTIONS, f"{number} is not below {_FUNCTIONS}"
+        self._graphs, self._number, self._num_warmed = graphs, number, 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._is_valid = False
 
@@ -87,10 +95,27 @@ class Replay:
         elif self._is_valid and self._graph is not None:
             self._graph.replay()
         else:
-            _warm_up(function, graphs.stream)
+            stream = _streams(graphs.device)[2 * self._number + self._num_warmed % 2]
+            self._num_warmed += 1
+            _warm_up(function, stream)
             # The pool lives as long as one of its graphs does: the old one goes after the new one.
-            self._graph = graphs.capture(function)
+            self._graph = graphs.capture(function, stream)
             self._is_valid = True
+
+    def close(self) -> None:
+        """Let go of the graph."""
+        self._graph, self._is_valid = None, False
+
+
+@cache
+def _streams(device: torch.device) -> list[torch.cuda.Stream]:
+    """Return the streams of captures: for each function two that take turns.
+
+    torch gives cuBLAS a workspace for each stream and keeps it, so streams are not made anew. In
+    newer versions a graph that goes takes its stream's workspace with it (pytorch/pytorch#193402):
+    the graph that follows must have been captured on another, and no two functions share one.
+    """
+    return [torch.cuda.Stream(device) for _ in range(2 * _FUNCTIONS)]
 
 
 def _warm_up(function: Callable[[], None], stream: torch.cuda.Stream) -> None:

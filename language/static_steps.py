@@ -6,7 +6,7 @@ A step of a large model is some eight hundred kernels, which Python launches mor
 runs them. A graph launches them at once. It is captured for one set of shapes; the step before the
 capture is an ordinary one, and its warm-up. Rows leave for smaller shapes seldom, as each costs a
 capture. What is computed is the same without graphs, as on a CPU, where the tests compare it with
-`PlainSteps`.
+`PlainSteps`. Hooks on the model's modules do not run in a replay.
 """
 
 import os
@@ -97,8 +97,7 @@ class StaticSteps(PlainSteps):
         self._shape = self.cache.shape
         self._num_drawn = 0
         self._buffers: _Buffers | None = None
-        self._drawing = Replay(graphs)
-        self._decoding = Replay(graphs)
+        self._drawing, self._decoding = Replay(graphs, 0), Replay(graphs, 1)
 
     def _create_cache(self, num_rows: int) -> StaticCache:
         return self._decoder.create_cache(StaticCache, num_rows=num_rows, num_prompts=0)
@@ -154,6 +153,11 @@ class StaticSteps(PlainSteps):
         ids_BS = held.ids_BS[:, : self._num_drawn]
         logprobs_3BS = held.logprobs_3BS[:, :, : self._num_drawn]
         return Tokens(ids_BS.tolist(), self._is_end_V[ids_BS].tolist(), logprobs_3BS.tolist())
+
+    def close(self) -> None:
+        """Let go of the graphs."""
+        self._drawing.close()
+        self._decoding.close()
 
     def _held(self) -> _Buffers:
         assert self._buffers is not None, "begin comes before the first step"

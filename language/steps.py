@@ -102,6 +102,9 @@ class PlainSteps:
         """Return how many rows are done; waits for a GPU."""
         return int(self._is_done_B.sum())
 
+    def close(self) -> None:
+        """Let go of what a call of `generate` must not leave behind, however it ends."""
+
     def read(self) -> Tokens:
         """Return what was drawn in this chunk; waits for a GPU."""
         ids_BS, *logprobs = (
