@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -22,6 +22,13 @@ class Captures(NamedTuple):
     """On the host, without the ordinary runs before them."""
 
 
+class Graph(Protocol):
+    """What a function did once, to be done again."""
+
+    def replay(self) -> None:
+        """Do it again, to the same tensors."""
+
+
 class Graphs:
     """The memory, the streams and the count of graphs that are never replayed at the same time.
 
@@ -37,10 +44,18 @@ class Graphs:
         self.is_off = False
         """Whether a capture failed: all runs are ordinary ones from then on."""
 
-    def capture(
+    def capture(self, function: Callable[[], None], number: int) -> Graph | None:
+        """Run `function` once, and return a graph of it; None, and a logged line, on failure.
+
+        The run is its warm-up. `number` is of the stream: another than the last graph's.
+        """
+        stream = _streams(self.device)[number]
+        _warm_up(function, stream)
+        return self._captured(function, stream)
+
+    def _captured(
         self, function: Callable[[], None], stream: torch.cuda.Stream
     ) -> torch.cuda.CUDAGraph | None:
-        """Return a graph of `function`, which is not run; None, and a logged line, on failure."""
         started = time.perf_counter()
         graph = torch.cuda.CUDAGraph()
         try:
@@ -79,8 +94,8 @@ class Replay:
     def __init__(self, graphs: Graphs | None, number: int) -> None:
         """Capture function `number` of a call with `graphs`; None makes all runs ordinary ones."""
         assert number < _FUNCTIONS, f"{number} is not below {_FUNCTIONS}"
-        self._graphs, self._number, self._num_warmed = graphs, number, 0
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graphs, self._number, self._num_captures = graphs, number, 0
+        self._graph: Graph | None = None
         self._is_valid = False
 
     def forget(self) -> None:
@@ -95,11 +110,9 @@ class Replay:
         elif self._is_valid and self._graph is not None:
             self._graph.replay()
         else:
-            stream = _streams(graphs.device)[2 * self._number + self._num_warmed % 2]
-            self._num_warmed += 1
-            _warm_up(function, stream)
             # The pool lives as long as one of its graphs does: the old one goes after the new one.
-            self._graph = graphs.capture(function, stream)
+            self._graph = graphs.capture(function, 2 * self._number + self._num_captures % 2)
+            self._num_captures += 1
             self._is_valid = True
 
     def close(self) -> None:

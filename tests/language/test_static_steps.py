@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaForCausalLM
 
 from language import batching, generation, static_cache, static_steps
 from language.adapters import add_adapters_
 from language.generation import GeneratedResponse, GenerationRequest, generate
+from language.graphs import Graphs
 from language.static_steps import Stepping, create_stepping
 from tests.language.asking import ENDS, EOS, largest_error, ragged_requests, request
 from tests.language.test_generation import grouped_policy
@@ -199,6 +201,66 @@ def test_a_captured_step_has_nobody_wait(top_p: float, monkeypatch: pytest.Monke
     assert decoding.num_operations > 1000
     assert not decoding.noted
     assert bool(drawing.noted) == (top_p < 1.0), "that draw is not captured"
+
+
+class Tape(TorchDispatchMode):
+    """A graph for a CPU: the operations of one run with the very tensors that they were given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._operations: list[tuple[Any, Any, Any, Any]] = []
+        self.num_replays = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and note it."""
+        result = func(*args, **(kwargs or {}))
+        self._operations.append((func, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        """Run the operations again, and leave their results where they were the first time."""
+        self.num_replays += 1
+        for func, args, kwargs, result in self._operations:
+            again = func(*args, **kwargs)
+            for held, new in zip(tree_leaves(result), tree_leaves(again), strict=True):
+                if isinstance(held, torch.Tensor) and held.data_ptr() != new.data_ptr():
+                    held.copy_(new)
+
+
+class Tapes(Graphs):
+    """Tapes in the place of CUDA graphs: they hold addresses and shapes as those do."""
+
+    def __init__(self) -> None:
+        self.tapes: list[Tape] = []
+        self.numbers: list[int] = []
+        self.is_off = False
+
+    def capture(self, function: Callable[[], None], number: int) -> Tape:
+        """Run `function`, and return the tape of it."""
+        self.tapes.append(Tape())
+        self.numbers.append(number)
+        with self.tapes[-1]:
+            function()
+        return self.tapes[-1]
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 3, 16, 256])
+@pytest.mark.parametrize("requests", [ragged_requests(), many_requests()], ids=["ragged", "many"])
+def test_steps_on_tapes_draw_what_plain_ones_draw(
+    requests: list[GenerationRequest], rows_per_batch: int
+) -> None:
+    model, tapes = grouped_policy(), Tapes()
+
+    plain, replayed = (
+        generate(model, requests, eos_ids=ENDS, rows_per_batch=rows_per_batch, stepping=way)
+        for way in (stepping("plain"), Stepping(True, tapes))
+    )
+
+    assert_same(plain, replayed)
+    assert sum(tape.num_replays for tape in tapes.tapes) > 3 * len(tapes.tapes)
+    for streams in ({0, 1}, {2, 3}):
+        used = [number for number in tapes.numbers if number in streams]
+        assert all(one != following for one, following in pairwise(used)), "two take turns"
 
 
 def test_how_long_a_chunk_is_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
