@@ -17,7 +17,7 @@ _FUNCTIONS = 2
 class Captures(NamedTuple):
     """What the captures of one call of `generate` cost."""
 
-    count: int
+    num: int
     seconds: float
     """On the host, without the ordinary runs before them."""
 
@@ -78,7 +78,7 @@ class Graphs:
             )
             return None
         spent = time.perf_counter() - started
-        self.captures = Captures(self.captures.count + 1, self.captures.seconds + spent)
+        self.captures = Captures(self.captures.num + 1, self.captures.seconds + spent)
         return graph
 
 

@@ -7,7 +7,7 @@ A graph of a step holds addresses and shapes. So which column is written is a nu
 each step attends over all C columns with those that are not its row's masked, and the masks and
 the grid are filled anew in place. Capacities grow by doubling, or by a quarter: the tensors are
 replaced then, and a step must be captured anew. Columns given up are moved over in place. Masked
-columns cost as much as others: C is below three times what the oldest live row needs, or 64.
+columns cost as much as others: C is mostly below three times what the oldest live row needs.
 """
 
 from collections.abc import Sequence
@@ -85,9 +85,12 @@ class StaticCache(Cache):
         Apart from `advance`, as a replayed step runs nothing on the host.
         """
         self._num_columns += 1
-        capacity = self._own[0].shape[3]
-        if self._num_columns > capacity:
-            grown = max(_COLUMNS, self._num_columns, 2 * capacity) - capacity
+        held = self._own[0].shape[3]
+        if self._num_columns > held:
+            capacity = _COLUMNS
+            while capacity < max(self._num_columns, 2 * held):
+                capacity *= 2
+            grown = capacity - held
             for layer, own in enumerate(self._own):
                 self._own[layer] = F.pad(own, (0, 0, 0, grown))
             assert self._own_bias is not None, "arrange comes before the first step"

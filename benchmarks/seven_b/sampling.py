@@ -84,7 +84,7 @@ def _capture_figures(stepping: Stepping, seconds: float, num_steps: int) -> dict
         return {}
     captures = stepping.graphs.captures
     return {
-        "captures": captures.count,
+        "captures": captures.num,
         "capture_seconds": round(captures.seconds, 3),
         "is_off": stepping.graphs.is_off,
         "milliseconds_per_step_without_captures": round(
