@@ -247,20 +247,19 @@ def is_identity(layout: Layout, live: Sequence[int], num_prompts: int) -> bool:
 
 def grid_width(layout: Layout, live: Sequence[int]) -> int:
     """Return how many live rows continue one prompt at most."""
-    return max(Counter(layout.prompt_of_row[row] for row in live).values())
+    return max(Counter([layout.prompt_of_row[row] for row in live]).values())
 
 
 def create_grid(
     layout: Layout, live: Sequence[int], num_prompts: int, num_heads: int, width: int
 ) -> tuple[Tensor, Tensor]:
     """Return the row of each cell (N * J * width) and the cell of each row (B * J), by key head."""
-    counts: Counter[int] = Counter()
-    within = []
-    for row in live:
-        prompt = layout.prompt_of_row[row]
-        within.append(counts[prompt])
-        counts[prompt] += 1
     prompt_of = [layout.prompt_of_row[row] for row in live]
+    counts: dict[int, int] = {}
+    within = []
+    for prompt in prompt_of:
+        within.append(counts.get(prompt, 0))
+        counts[prompt] = within[-1] + 1
     prompt_M, within_M, live_M = (torch.tensor(n) for n in (prompt_of, within, live))
     head_J = torch.arange(num_heads)
     cell_MJ = (prompt_M[:, None] * num_heads + head_J) * width + within_M[:, None]
