@@ -17,14 +17,13 @@ from torch import Tensor
 
 from language.caches import Layout
 from language.decoding import Decoder
-from language.sampling import Draw, create_settings, draw_tokens, uniform_numbers
+from language.sampling import Settings, create_settings, uniform_numbers
+from language.steps import Chunk, PlainSteps
 
 STEPS_PER_CHUNK = 32
 """Steps between two readings of what was drawn, at most; a finished row is ahead by fewer."""
 _ADMISSION_SHARE = 0.125
 """Waiting responses begin when this share of the rows is free: prompts are read together."""
-_COMPACTION_SHARE = 0.25
-"""Rows move together when this share of them is free: that copies the cache."""
 
 
 class Wanted(NamedTuple):
@@ -62,64 +61,54 @@ class SampledRow:
 
 
 class ContinuousBatch:
-    """At most `num_rows` responses of `queue` at a time; those of one prompt must be neighbours."""
+    """Samples `queue` in the rows of `steps`; responses of one prompt must be neighbours."""
 
-    def __init__(
-        self, decoder: Decoder, queue: Sequence[Wanted], *, num_rows: int, is_end_V: Tensor
-    ) -> None:
-        self._decoder, self._queue, self._is_end_V = decoder, deque(queue), is_end_V
-        self._device = is_end_V.device
-        self._rows: list[SampledRow | None] = [None] * min(num_rows, len(queue))
-        self._cache = decoder.create_cache(num_rows=len(self._rows), num_prompts=0)
-        self._logits_BV = torch.zeros(len(self._rows), len(is_end_V), device=self._device)
-        self._draws: list[Draw] = []
-        self._position_B: Tensor
-        self._uniforms_BSU: Tensor
+    def __init__(self, decoder: Decoder, queue: Sequence[Wanted], steps: PlainSteps) -> None:
+        self._decoder, self._queue, self._steps = decoder, deque(queue), steps
+        self._cache, self._device = steps.cache, steps.device
+        self._rows: list[SampledRow | None] = [None] * steps.num_rows
+        self._settings: Settings
         self._waiting: tuple[int, int, Tensor] | None = None
         """Number, place and logits of a prompt of whose responses some have not begun."""
 
     def run(self, *, steps_per_look: int) -> Iterator[SampledRow]:
         """Sample everything; yield each response when it is known to be done.
 
-        Finished rows are looked for every `steps_per_look` steps: looking waits for a GPU.
+        Finished rows are looked for every `steps_per_look` steps: looking waits for a GPU. Tokens
+        drawn after a row's end are dropped: how many they are changes nothing.
         """
         step = 0
         while any(self._rows) or self._queue:
             if not any(self._rows):
                 self._admit()
-            if len(self._draws) == STEPS_PER_CHUNK:
+            if self._steps.num_drawn == STEPS_PER_CHUNK:
                 yield from self._settle()
                 self._begin_chunk()
-            draw = draw_tokens(
-                self._logits_BV, self._uniforms_BSU[:, len(self._draws)], self._settings
-            )
-            self._draws.append(draw)
-            self._is_done_B.logical_or_(self._is_end_V[draw.ids_B])
+            self._steps.draw()
             step += 1
             num_done = self._num_done() if step % steps_per_look == 0 else 0
             if num_done == len(self._rows):
                 yield from self._settle()
                 continue
-            self._logits_BV = self._decoder.step(draw.ids_B, self._position_B, self._cache)
-            self._position_B = self._position_B + 1
+            self._steps.decode()
             if self._queue and num_done >= _ADMISSION_SHARE * len(self._rows):
                 yield from self._settle()
                 self._admit()
-            elif num_done >= _COMPACTION_SHARE * len(self._rows):
+            elif num_done >= self._steps.compaction_share * len(self._rows):
                 yield from self._settle()
                 self._compact()
 
     def _num_done(self) -> int:
         """Return how many rows are free or done."""
-        if len(self._draws) >= self._steps_to_limit:
-            num = len(self._draws)
+        num = self._steps.num_drawn
+        if num >= self._steps_to_limit:
             cut = [
                 row is not None and row.wanted.max_new_tokens - len(row.ids) <= num
                 for row in self._rows
             ]
-            self._is_done_B.logical_or_(torch.tensor(cut, device=self._device))
+            self._steps.mark_done(cut)
             self._note_limit(num)
-        return int(self._is_done_B.sum())
+        return self._steps.count_done()
 
     def _note_limit(self, num_steps: int) -> None:
         """Note after how many steps of this chunk the next row is cut."""
@@ -128,10 +117,9 @@ class ContinuousBatch:
 
     def _settle(self) -> Iterator[SampledRow]:
         """Hand the tokens drawn to their rows; free and yield the rows that are done."""
-        if not self._draws:
+        if not self._steps.num_drawn:
             return
-        ids, is_end, logprobs = self._read_draws()
-        self._draws = []
+        ids, is_end, logprobs = self._steps.read()
         for index, row in enumerate(self._rows):
             if row is None:
                 continue
@@ -146,14 +134,6 @@ class ContinuousBatch:
                 self._rows[index] = None
                 yield row
 
-    def _read_draws(self) -> tuple[list[list[int]], list[list[bool]], list[list[list[float]]]]:
-        """Return ids, whether they end, and the three log-probabilities, by row and step."""
-        ids_BS, *logprobs = (
-            torch.stack(tensors, dim=1) for tensors in zip(*self._draws, strict=True)
-        )
-        values = [logprobs_BS.tolist() for logprobs_BS in logprobs]
-        return ids_BS.tolist(), self._is_end_V[ids_BS].tolist(), values
-
     def _admit(self) -> None:
         """Begin as many waiting responses as there are free rows."""
         free = [index for index, row in enumerate(self._rows) if row is None]
@@ -162,7 +142,7 @@ class ContinuousBatch:
         for index, wanted, place in zip(free, begun, places, strict=False):
             self._rows[index] = SampledRow(wanted, place, self._cache.next_column)
         rows_M = torch.tensor(free[: len(begun)], device=self._device)
-        self._logits_BV.index_copy_(0, rows_M, logits_MV)
+        self._steps.put_logits(rows_M, logits_MV)
         self._arrange()
 
     def _read_prompts(self, begun: Sequence[Wanted]) -> tuple[list[int], Tensor]:
@@ -196,10 +176,9 @@ class ContinuousBatch:
         self._rows = [self._rows[index] for index in kept]
         live = [row for row in self._rows if row is not None]
         places = sorted({row.place for row in live})
-        self._cache.keep(kept, places)
+        self._steps.keep(kept, places)
         for row in live:
             row.place = places.index(row.place)
-        self._logits_BV = self._logits_BV[torch.tensor(kept, device=self._device)]
         self._arrange()
 
     def _arrange(self) -> None:
@@ -225,14 +204,19 @@ class ContinuousBatch:
     def _begin_chunk(self) -> None:
         """Set the rows' positions and draw the uniform numbers of the steps to come."""
         rows = self._rows
-        self._is_done_B = torch.tensor([row is None for row in rows], device=self._device)
-        positions = [len(r.wanted.prompt_ids) + len(r.ids) if r else 0 for r in rows]
-        self._position_B = torch.tensor(positions, device=self._device)
         numbers = uniform_numbers(
             [row.wanted.seed if row else 0 for row in rows],
             [row.wanted.response if row else 0 for row in rows],
             STEPS_PER_CHUNK,
             first_steps=[len(row.ids) if row else 0 for row in rows],
         )
-        self._uniforms_BSU = torch.from_numpy(numbers).to(self._device)
+        positions = [len(r.wanted.prompt_ids) + len(r.ids) if r else 0 for r in rows]
+        self._steps.begin(
+            Chunk(
+                self._settings,
+                position_B=torch.tensor(positions, device=self._device),
+                is_done_B=torch.tensor([row is None for row in rows], device=self._device),
+                uniforms_BSU=torch.from_numpy(numbers).to(self._device),
+            )
+        )
         self._note_limit(0)

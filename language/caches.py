@@ -12,6 +12,7 @@ a prompt in one matrix product: queries are laid on a grid of prompts by rows an
 off it. The grid may have empty cells; they repeat row 0 and are not read.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ class Cache:
         """Put prompts into `places`, in the place of what was there."""
         width, held = max(prompts.lengths), self._prompt_keys[0].shape[2]
         if width > held:
-            grown = (max(width, held + _PROMPT_COLUMNS) if held else width) - held
+            grown = self._prompt_capacity(held, width) - held
             self._prompt_keys = [F.pad(keys, (0, 0, 0, grown)) for keys in self._prompt_keys]
             self._prompt_values = [
                 F.pad(values, (0, 0, 0, grown)) for values in self._prompt_values
@@ -100,14 +101,25 @@ class Cache:
     def free_prompt_places(self, used: Collection[int], num: int) -> list[int]:
         """Return places for `num` prompts that are not among `used`, with room made for them."""
         free = [place for place in range(len(self._lengths)) if place not in used][:num]
-        missing = num - len(free)
+        missing, held = num - len(free), len(self._lengths)
         if missing:
-            free += range(len(self._lengths), len(self._lengths) + missing)
-            self._lengths += [0] * missing
-            room = self._prompt_keys[0].new_zeros(missing, *self._prompt_keys[0].shape[1:])
-            self._prompt_keys = [torch.cat([keys, room]) for keys in self._prompt_keys]
-            self._prompt_values = [torch.cat([values, room]) for values in self._prompt_values]
+            free += range(held, held + missing)
+            self._add_places(self._place_capacity(held, held + missing) - held)
         return free
+
+    def _add_places(self, num: int) -> None:
+        self._lengths += [0] * num
+        room = self._prompt_keys[0].new_zeros(num, *self._prompt_keys[0].shape[1:])
+        self._prompt_keys = [torch.cat([keys, room]) for keys in self._prompt_keys]
+        self._prompt_values = [torch.cat([values, room]) for values in self._prompt_values]
+
+    def _prompt_capacity(self, held: int, needed: int) -> int:
+        """Return how many columns prompts get, which have `held` now."""
+        return max(needed, held + _PROMPT_COLUMNS) if held else needed
+
+    def _place_capacity(self, held: int, needed: int) -> int:
+        """Return how many places for prompts there are to be; there are `held` now."""
+        return max(needed, held)
 
     def arrange(self, layout: Layout) -> int:
         """Take note of rows that began or ended, before the next step.
@@ -159,7 +171,7 @@ class Cache:
         num_rows, num_heads, size = query_BHE.shape
         flat = num_rows * self._num_key_heads
         query = query_BHE.reshape(flat, num_heads // self._num_key_heads, size)
-        window = slice(self._first, self._num_columns)
+        window = self._window()
         keys, values = self._own[layer].view(2, flat, -1, size)[:, :, window]
         own_bias = None if self._own_bias is None else self._own_bias[:, :, window]
         own = _product(query, keys.transpose(1, 2), own_bias)
@@ -171,6 +183,10 @@ class Cache:
         output = self._taken(torch.bmm(laid, self._prompt_values[layer].flatten(0, 1)))
         output.baddbmm_(weights[:, :, width:], values)
         return output.view(num_rows, num_heads * size)
+
+    def _window(self) -> slice:
+        """Return the columns of own tokens that some row sees."""
+        return slice(self._first, self._num_columns)
 
     def _laid(self, rows: Tensor) -> Tensor:
         """Return (B * J, G, X) of rows as (N * J, K * G, X) of the grid."""
@@ -188,27 +204,12 @@ class Cache:
         return cells.view(len(row_of_cell), -1, cells.shape[2]).index_select(0, cell_of_row)
 
     def _arrange_grid(self, layout: Layout, live: Sequence[int]) -> None:
-        num_rows, heads = len(layout.prompt_of_row), self._num_key_heads
-        prompt_of = [layout.prompt_of_row[row] for row in live]
-        is_identity = all(row == prompt for row, prompt in zip(live, prompt_of, strict=True))
-        self._grid = None
-        if is_identity and num_rows == len(self._lengths):
-            return
-        counts: dict[int, int] = {}
-        within = []
-        for prompt in prompt_of:
-            within.append(counts.get(prompt, 0))
-            counts[prompt] = within[-1] + 1
-        width = max(counts.values())
-        device = self._own[0].device
-        prompt_M, within_M, live_M = (torch.tensor(n) for n in (prompt_of, within, live))
-        head_J = torch.arange(heads)
-        cell_MJ = (prompt_M[:, None] * heads + head_J) * width + within_M[:, None]
-        row_of_cell = torch.zeros(len(self._lengths) * heads * width, dtype=torch.long)
-        row_of_cell[cell_MJ] = live_M[:, None] * heads + head_J
-        cell_of_row = torch.zeros((num_rows, heads), dtype=torch.long)
-        cell_of_row[live_M] = cell_MJ
-        self._grid = (row_of_cell.to(device), cell_of_row.view(-1).to(device))
+        self._grid, num_prompts = None, len(self._lengths)
+        if not is_identity(layout, live, num_prompts):
+            width = grid_width(layout, live)
+            grid = create_grid(layout, live, num_prompts, self._num_key_heads, width)
+            device = self._own[0].device
+            self._grid = (grid[0].to(device), grid[1].to(device))
 
     def _forget(self) -> int:
         """Drop the columns before the first; return how many they were."""
@@ -236,6 +237,37 @@ class Cache:
         bias = torch.zeros(is_masked.shape, dtype=dtype, device=is_masked.device)
         bias.masked_fill_(is_masked, float("-inf"))
         return bias.repeat_interleave(self._num_key_heads, dim=0)[:, None]
+
+
+def is_identity(layout: Layout, live: Sequence[int], num_prompts: int) -> bool:
+    """Return whether each live row continues the prompt at its own number: no grid is needed."""
+    is_same = all(layout.prompt_of_row[row] == row for row in live)
+    return is_same and len(layout.prompt_of_row) == num_prompts
+
+
+def grid_width(layout: Layout, live: Sequence[int]) -> int:
+    """Return how many live rows continue one prompt at most."""
+    return max(Counter([layout.prompt_of_row[row] for row in live]).values())
+
+
+def create_grid(
+    layout: Layout, live: Sequence[int], num_prompts: int, num_heads: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """Return the row of each cell (N * J * width) and the cell of each row (B * J), by key head."""
+    prompt_of = [layout.prompt_of_row[row] for row in live]
+    counts: dict[int, int] = {}
+    within = []
+    for prompt in prompt_of:
+        within.append(counts.get(prompt, 0))
+        counts[prompt] = within[-1] + 1
+    prompt_M, within_M, live_M = (torch.tensor(n) for n in (prompt_of, within, live))
+    head_J = torch.arange(num_heads)
+    cell_MJ = (prompt_M[:, None] * num_heads + head_J) * width + within_M[:, None]
+    row_of_cell = torch.zeros(num_prompts * num_heads * width, dtype=torch.long)
+    row_of_cell[cell_MJ] = live_M[:, None] * num_heads + head_J
+    cell_of_row = torch.zeros((len(layout.prompt_of_row), num_heads), dtype=torch.long)
+    cell_of_row[live_M] = cell_MJ
+    return row_of_cell, cell_of_row.view(-1)
 
 
 def _product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ equal those of the model's own forward pass (tested to 1e-5).
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ _FUSED_WEIGHTS_ON_A_GPU = 2**26
 _PREFILL_TOKENS = 2**14
 _PADDING = 64
 """Padding that costs less than another pass over the layers."""
+_CacheT = TypeVar("_CacheT", bound=Cache)
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
 
 
@@ -53,10 +54,10 @@ class Decoder:
         self._turns = _rotations(model, max_positions)
         self._in_pairs = _paired(torch.arange(self._head_size, device=model.device))
 
-    def create_cache(self, *, num_rows: int, num_prompts: int) -> Cache:
+    def create_cache(self, kind: type[_CacheT], *, num_rows: int, num_prompts: int) -> _CacheT:
         """Return an empty cache. On a CPU it is float32 whatever the model: so is attention."""
         device = self._model.device
-        return Cache(
+        return kind(
             num_layers=len(self._layers),
             num_key_heads=self._num_key_heads,
             head_size=self._head_size,

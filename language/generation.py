@@ -5,6 +5,7 @@ V vocabulary.
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from transformers import LlamaForCausalLM
 
 from language.batching import STEPS_PER_CHUNK, ContinuousBatch, SampledRow, Wanted
 from language.decoding import Decoder
+from language.static_steps import Stepping, create_stepping, create_steps
 
 _MAX_TOLD = 64
 """Calls of `on_progress` at most: what listens may write to a disk."""
@@ -67,6 +69,7 @@ def generate(
     eos_ids: Collection[int],
     rows_per_batch: int = 256,
     on_progress: Callable[[int, int], None] | None = None,
+    stepping: Stepping | None = None,
 ) -> list[list[GeneratedResponse]]:
     """Return each request's responses, in the order of `requests`.
 
@@ -75,7 +78,8 @@ def generate(
     together: a draw within rounding of the border between two tokens may fall to either. Prompts
     are read once for all their responses. At most `rows_per_batch` responses are sampled at a time,
     and the next begin as these end. `on_progress` is told the finished and all responses, at most
-    64 times.
+    64 times. On a GPU steps are replayed as CUDA graphs, unless `stepping`, which is for tests and
+    measurements, or the environment's `CONCORD_STEPPING` says otherwise (`create_stepping`).
 
     Raises:
         ValueError: A request is out of bounds, or longer than the model's positions.
@@ -89,13 +93,17 @@ def generate(
     decoder = Decoder(model, max_positions=longest + STEPS_PER_CHUNK)
     is_end_V = torch.zeros(model.config.vocab_size, dtype=torch.bool, device=model.device)
     is_end_V[sorted(eos_ids)] = True
-    batch = ContinuousBatch(decoder, _queue(requests), num_rows=rows_per_batch, is_end_V=is_end_V)
-    rows = batch.run(steps_per_look=_steps_per_look(model.device))
+    stepping = stepping or create_stepping(model.device)
+    steps = create_steps(decoder, is_end_V, stepping, num_rows=min(rows_per_batch, total))
+    rows = ContinuousBatch(decoder, _queue(requests), steps).run(
+        steps_per_look=_steps_per_look(model.device)
+    )
     told_every = math.ceil(total / _MAX_TOLD)
-    for done, row in enumerate(rows, start=1):
-        responses[row.wanted.prompt][row.wanted.response] = _response(row)
-        if on_progress is not None and (done % told_every == 0 or done == total):
-            on_progress(done, total)
+    with closing(steps):
+        for done, row in enumerate(rows, start=1):
+            responses[row.wanted.prompt][row.wanted.response] = _response(row)
+            if on_progress is not None and (done % told_every == 0 or done == total):
+                on_progress(done, total)
     return [[response for response in of_prompt if response] for of_prompt in responses]
 
 

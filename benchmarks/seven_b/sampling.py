@@ -10,6 +10,7 @@ from benchmarks.best_of_k import end_often_
 from benchmarks.seven_b.machine import Machine, Rates, time_limit
 from benchmarks.seven_b.work import EOS_ID, Shape, Size, draw_prompts, random_policy
 from language.generation import GenerationRequest, generate
+from language.static_steps import Stepping, create_stepping
 
 _PEER_SECONDS = 30.0
 """Of each of a peer's two calls."""
@@ -18,38 +19,78 @@ _MAX_PROMPT = 512
 
 def best_of_k(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
     """Yield a line for each K and engine; the engine that may hang comes last."""
-    rates, shape = machine.rates(size.calibration), size.shape
-    model = random_policy(shape, machine.device, torch.bfloat16)
-    end_often_(model, EOS_ID, size.mean_new_tokens)
-    prompts = [ids[:_MAX_PROMPT] for ids in draw_prompts(size.prompts, shape)]
+    model, prompts = _model_and_prompts(machine, size)
     ours: dict[int, float] = {}
-    for num_responses in size.responses:
-        # Twice, as the peers below: the first call pays for kernels that are not loaded yet.
-        sample_ours(model, prompts, num_responses, size.new_tokens)
-        lengths: list[int] = []
-        seconds = machine.seconds(
-            lambda k=num_responses, found=lengths: found.extend(
-                sample_ours(model, prompts, k, size.new_tokens)
-            )
-        )
-        ours[num_responses] = sum(lengths) / seconds
-        floor = decode_floor(shape, rates, [len(ids) for ids in prompts], lengths, num_responses)
-        yield {
-            "engine": "ours",
-            "responses": num_responses,
-            **_figures(lengths, seconds, max(lengths)),
-            "floor_seconds": round(floor, 4),
-            "floor_share": round(floor / seconds, 3),
-            "floor": "prompts once at the bfloat16 rate; each step the larger of products at that "
-            "rate and bytes of weights, prompts' and own keys and values at the copy's",
-            "peak_gigabytes": machine.peak_gigabytes(),
-        }
+    for line in _ours(machine, size, model, prompts):
+        # The last way of stepping is the one that a call takes by itself on a GPU.
+        ours[line["responses"]] = line["tokens_per_second"]
+        yield line
     try:
         yield from _peers(machine, model, prompts, size, ours)
     finally:
         # Its thread and cache would outlive the stage.
         if hasattr(model, "destroy_cached_continuous_batching_manager"):
             model.destroy_cached_continuous_batching_manager()
+
+
+def decode_graphs(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
+    """Yield a line for each K and way of stepping, without peers: a minute at 7B."""
+    yield from _ours(machine, size, *_model_and_prompts(machine, size))
+
+
+def _model_and_prompts(
+    machine: Machine, size: Size
+) -> tuple[LlamaForCausalLM, list[tuple[int, ...]]]:
+    model = random_policy(size.shape, machine.device, torch.bfloat16)
+    end_often_(model, EOS_ID, size.mean_new_tokens)
+    return model, [ids[:_MAX_PROMPT] for ids in draw_prompts(size.prompts, size.shape)]
+
+
+def _ours(
+    machine: Machine, size: Size, model: LlamaForCausalLM, prompts: Sequence[tuple[int, ...]]
+) -> Iterator[dict[str, Any]]:
+    """Yield our figures for each K, with plain steps and with graphs; captures count as time."""
+    rates, prompt_lengths = machine.rates(size.calibration), [len(ids) for ids in prompts]
+    for num_responses in size.responses:
+        for name in ("plain", "graphs" if machine.is_gpu else "static"):
+            # Twice, as the peers below: the first call pays for kernels that are not loaded yet.
+            limit = size.new_tokens
+            sample_ours(model, prompts, num_responses, limit, create_stepping(machine.device, name))
+            stepping, lengths = create_stepping(machine.device, name), list[int]()
+            seconds = machine.seconds(
+                lambda k=num_responses, way=stepping, found=lengths: found.extend(
+                    sample_ours(model, prompts, k, size.new_tokens, way)
+                )
+            )
+            floor = decode_floor(size.shape, rates, prompt_lengths, lengths, num_responses)
+            yield {
+                "engine": "ours",
+                "stepping": name,
+                "responses": num_responses,
+                **_figures(lengths, seconds, max(lengths)),
+                **_capture_figures(stepping, seconds, max(lengths)),
+                "floor_seconds": round(floor, 4),
+                "floor_milliseconds_per_step": round(1e3 * floor / max(lengths), 2),
+                "floor_share": round(floor / seconds, 3),
+                "floor": "prompts once at the bfloat16 rate; each step the larger of products at "
+                "that rate and bytes of weights, prompts' and own keys and values at the copy's",
+                "peak_gigabytes": machine.peak_gigabytes(),
+            }
+
+
+def _capture_figures(stepping: Stepping, seconds: float, num_steps: int) -> dict[str, Any]:
+    """Return what capturing cost, and a step without it; nothing where nothing is captured."""
+    if stepping.graphs is None:
+        return {}
+    captures = stepping.graphs.captures
+    return {
+        "captures": captures.num,
+        "capture_seconds": round(captures.seconds, 3),
+        "is_off": stepping.graphs.is_off,
+        "milliseconds_per_step_without_captures": round(
+            1e3 * (seconds - captures.seconds) / num_steps, 2
+        ),
+    }
 
 
 def _peers(
@@ -67,14 +108,18 @@ def _peers(
 
 
 def sample_ours(
-    model: LlamaForCausalLM, prompts: Sequence[tuple[int, ...]], num_responses: int, limit: int
+    model: LlamaForCausalLM,
+    prompts: Sequence[tuple[int, ...]],
+    num_responses: int,
+    limit: int,
+    stepping: Stepping | None = None,
 ) -> list[int]:
     """Return the lengths of sampled responses."""
     requests = [
         GenerationRequest(ids, 1.0, 1.0, limit, seed, num_responses)
         for seed, ids in enumerate(prompts)
     ]
-    generated = generate(model, requests, eos_ids=[EOS_ID])
+    generated = generate(model, requests, eos_ids=[EOS_ID], stepping=stepping)
     return [len(response.ids) for responses in generated for response in responses]
 
 

@@ -18,7 +18,7 @@ from benchmarks.seven_b.exactness import exact, is_bad_flash, without_flash
 from benchmarks.seven_b.machine import Machine, time_limit
 from benchmarks.seven_b.ppo import ppo_iteration_lora, ppo_iteration_one_base
 from benchmarks.seven_b.reward_model import rm_small_vs_padded, rm_step_full, rm_step_lora
-from benchmarks.seven_b.sampling import best_of_k
+from benchmarks.seven_b.sampling import best_of_k, decode_graphs
 from benchmarks.seven_b.work import Size, chosen_size
 
 Stage = Callable[[Machine, Size], Iterator[dict[str, Any]]]
@@ -42,6 +42,7 @@ STAGES: dict[str, tuple[Stage, float]] = {
     "rm_step_lora": (rm_step_lora, 90.0),
     "rm_step_full": (rm_step_full, 90.0),
     "best_of_k": (best_of_k, 200.0),
+    "decode_graphs": (decode_graphs, 60.0),
     "ppo_iteration_lora": (ppo_iteration_lora, 150.0),
     "ppo_iteration_one_base": (ppo_iteration_one_base, 150.0),
     "rm_small_vs_padded": (rm_small_vs_padded, 90.0),

@@ -21,6 +21,7 @@ FIGURES = {
     "rm_step_lora": "pairs_per_second",
     "rm_step_full": "pairs_per_second",
     "best_of_k": "tokens_per_second",
+    "decode_graphs": "milliseconds_per_step",
     "ppo_iteration_lora": "phases",
     "ppo_iteration_one_base": "peak_gigabytes",
     "rm_small_vs_padded": "ratio",
