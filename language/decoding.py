@@ -31,6 +31,8 @@ _FUSED_WEIGHTS = 2**22
 """Projections of at most this many weights are joined into one, for the length of a call."""
 _FUSED_WEIGHTS_ON_A_GPU = 2**26
 """There a launch costs more than the copy: 3.2 GB for the queries, keys and values of 7B."""
+_ROOMY_BYTES = 40 * 2**30
+"""A GPU with less memory has no room for such copies."""
 _PREFILL_TOKENS = 2**14
 _PADDING = 64
 """Padding that costs less than another pass over the layers."""
@@ -246,8 +248,16 @@ def _joinable(modules: Sequence[nn.Module]) -> list[Projection] | None:
     size = sum(part.weight.numel() for part in parts)
     if len(parts) < len(modules):
         return None
-    limit = _FUSED_WEIGHTS_ON_A_GPU if parts[0].weight.is_cuda else _FUSED_WEIGHTS
-    return parts if size <= limit else None
+    return parts if size <= _max_fused(parts[0].weight.device) else None
+
+
+def _max_fused(device: torch.device) -> int:
+    """Return how many weights may be copied to be joined; what this process may use decides."""
+    if device.type != "cuda":
+        return _FUSED_WEIGHTS
+    share = torch.cuda.get_per_process_memory_fraction(device)
+    room = share * torch.cuda.get_device_properties(device).total_memory
+    return _FUSED_WEIGHTS_ON_A_GPU if room >= _ROOMY_BYTES else _FUSED_WEIGHTS
 
 
 def _arranged(part: Projection, places: Tensor, factor: float) -> Projection:

@@ -78,6 +78,21 @@ class Machine:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
+    @contextmanager
+    def only(self, gibibytes: float) -> Iterator[None]:
+        """Let this process have so much of the GPU's memory within the block, as if it had less.
+
+        What asks for more gets `torch.OutOfMemoryError`.
+        """
+        if not self.is_gpu:
+            yield
+            return
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gibibytes * 2**30 / GIGA / self.memory))
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+
     def rates(self, size: int) -> Rates:
         """Return what products of size² matrices and copies reach; measured once."""
         if size not in self._rates:

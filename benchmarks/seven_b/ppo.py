@@ -39,6 +39,8 @@ from records.prompts import Prompt
 from rewardmodels.scoring import RewardScorer
 
 _RANK, _ALPHA, _MAX_PROMPT = 16, 32, 512
+_SMALL_CARD = 24.0
+"""GiB."""
 _PHASES = ("generate", "score", "reference", "logprobs", "update")
 
 
@@ -49,9 +51,9 @@ def ppo_iteration_lora(machine: Machine, size: Size) -> Iterator[dict[str, Any]]
 
 
 def ppo_iteration_one_base(machine: Machine, size: Size) -> Iterator[dict[str, Any]]:
-    """Yield the same with the reward models on the one base, set for a card of 24 GB.
+    """Yield the same with the reward models on the one base, in the memory of a card of 24 GiB.
 
-    The figure is `peak_gigabytes`; `held_gigabytes` is what is there without activations.
+    No more is to be had while it runs; `held_gigabytes` is what is there without activations.
     """
     config = dataclasses.replace(
         _config(machine, size),
@@ -60,11 +62,12 @@ def ppo_iteration_one_base(machine: Machine, size: Size) -> Iterator[dict[str, A
         tokens_per_microbatch=2048,
         checkpoint_activations=True,
     )
-    networks = _one_base(machine, size)
-    score_fn = AdapterScorer(networks, tokenizer_digest="", rows_per_batch=config.rows_per_batch)
-    held = round(footprint_of(networks).total / GIGA, 2)
-    for line in _iterations(machine, size, config, networks, score_fn):
-        yield {**line, "held_gigabytes": held}
+    with machine.only(_SMALL_CARD):
+        networks = _one_base(machine, size)
+        scorer = AdapterScorer(networks, tokenizer_digest="", rows_per_batch=config.rows_per_batch)
+        held = round(footprint_of(networks).total / GIGA, 2)
+        for line in _iterations(machine, size, config, networks, scorer):
+            yield {**line, "held_gigabytes": held, "allowed_gibibytes": _SMALL_CARD}
 
 
 def _iterations(
