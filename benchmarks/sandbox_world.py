@@ -16,10 +16,10 @@ from evaluation.responses import encode_prompts, sample_responses
 from language.chat import decode_response
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
-from records.configs import GENERAL, RunConfig
+from records.configs import GENERAL, RunConfig, SamplingConfig
 from records.digests import digest_path
 from records.preferences import COLLECTED, Axis, Preference
-from records.prompts import Demonstration, Prompt, write_demonstrations, write_prompts
+from records.prompts import Demonstration, Prompt, write_demonstrations
 from records.snapshots import read_manifest, write_snapshot
 from simulation.annotators import PERSONAS, SAFETY_PROMPT_SHARES, SimulatedAnnotator
 from simulation.corpus import sample_corpus, sample_demonstrations, sample_prompts
@@ -27,9 +27,6 @@ from simulation.grammar import CORPUS_QUALITY, write_response
 from simulation.parsing import understand
 from workers.demo.scales import SandboxScale
 
-SCALE = SandboxScale()
-NUM_PAIRS = {Axis.HELPFULNESS: SCALE.num_helpfulness[0], Axis.SAFETY: SCALE.num_safety[0]}
-NUM_GENERAL_PAIRS = {Axis.HELPFULNESS: 4500, Axis.SAFETY: 1500}
 _TEMPERATURES = (0.8, 1.2)
 C = TypeVar("C", bound=RunConfig)
 
@@ -56,25 +53,33 @@ def alone(config: C) -> C:
     return replace(config, num_threads=1, device="cpu")
 
 
-def build_world(folder: Path) -> SandboxWorld:
+def build_world(
+    folder: Path, scale: SandboxScale, *, num_general_pairs: Mapping[Axis, int]
+) -> SandboxWorld:
     """Return the models in `folder`, made now as far as they are not there."""
     folder.mkdir(parents=True, exist_ok=True)
     corpus, chosen = folder / "corpus.jsonl", folder / "demonstrations.jsonl"
-    write_demonstrations(corpus, _corpus(SCALE.num_corpus_dialogues))
-    write_demonstrations(chosen, sample_demonstrations(2, SCALE.num_demonstrations))
+    write_demonstrations(corpus, _corpus(scale.num_corpus_dialogues))
+    write_demonstrations(chosen, sample_demonstrations(2, scale.num_demonstrations))
     inputs = {"demonstrations": corpus}
-    base = finished_run(folder / "base", alone(SCALE.pretrain), inputs).outputs / "policy"
+    base = finished_run(folder / "base", alone(scale.pretrain), inputs).outputs / "policy"
     inputs = {"policy": base, "demonstrations": chosen}
-    sft = finished_run(folder / "sft", alone(SCALE.sft), inputs).outputs / "policy"
-    sampled = _snapshot(folder / "pairs", _sampled_pairs(sft), policy=sft, pairs=NUM_PAIRS)
-    written = _snapshot(folder / "general-pairs", _written_pairs(), pairs=NUM_GENERAL_PAIRS)
+    sft = finished_run(folder / "sft", alone(scale.sft), inputs).outputs / "policy"
+    num_pairs = {Axis.HELPFULNESS: scale.num_helpfulness[0], Axis.SAFETY: scale.num_safety[0]}
+    sampled, written = (
+        _snapshot(folder / name, pairs, _made_by(counts, policy), scale.test_share)
+        for name, pairs, counts, policy in (
+            ("pairs", _sampled_pairs(sft, num_pairs, scale.ppo.sampling), num_pairs, sft),
+            ("general-pairs", _written_pairs(num_general_pairs), num_general_pairs, None),
+        )
+    )
     # The monitor has its own layers and its own pairs, so that it is no copy of what it watches.
-    general = replace(SCALE.helpfulness, is_general=True)
+    general = replace(scale.helpfulness, is_general=True)
     runs = {
         scope: finished_run(folder / scope, alone(config), {"policy": start, "snapshot": snapshot})
         for scope, config, start, snapshot in (
-            (Axis.HELPFULNESS.value, SCALE.helpfulness, sft, sampled),
-            (Axis.SAFETY.value, SCALE.safety, sft, sampled),
+            (Axis.HELPFULNESS.value, scale.helpfulness, sft, sampled),
+            (Axis.SAFETY.value, scale.safety, sft, sampled),
             (GENERAL, general, base, written),
         )
     }
@@ -86,42 +91,38 @@ def build_world(folder: Path) -> SandboxWorld:
     )
 
 
-def prompts_file(path: Path, seed: int, count: int, safety_share: float) -> Path:
-    """Write prompts to `path` and return it; of one seed they share no random stream."""
-    write_prompts(path, sample_prompts(seed, count, safety_share))
-    return path
-
-
 def _corpus(num_dialogues: int) -> Iterator[Demonstration]:
     for dialogue in sample_corpus(1, num_dialogues):
         *turns, last = dialogue.turns
         yield Demonstration(prompt=type(dialogue)(tuple(turns)), response=last.text)
 
 
-def _snapshot(
-    folder: Path,
-    preferences: Iterable[Preference],
-    *,
-    pairs: Mapping[Axis, int],
-    policy: Path | None = None,
-) -> Path:
-    """Write the preferences where what made them has changed; return the folder."""
-    selection: dict[str, Any] = {
-        "pairs": {axis.value: count for axis, count in pairs.items()},
+def _made_by(num_pairs: Mapping[Axis, int], policy: Path | None) -> dict[str, Any]:
+    """Return what pairs depend on, for the manifest of their snapshot."""
+    return {
+        "pairs": {axis.value: count for axis, count in num_pairs.items()},
         "policy": None if policy is None else digest_path(policy),
     }
-    if folder.exists() and read_manifest(folder).selection == selection:
+
+
+def _snapshot(
+    folder: Path, pairs: Iterable[Preference], made_by: dict[str, Any], test_share: float
+) -> Path:
+    """Write the pairs, unless the same lie there; return the folder."""
+    if folder.exists() and read_manifest(folder).selection == made_by:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
-    write_snapshot(folder, preferences, selection=selection, test_share=SCALE.test_share)
+    write_snapshot(folder, pairs, selection=made_by, test_share=test_share)
     return folder
 
 
-def _sampled_pairs(policy: Path) -> Iterator[Preference]:
+def _sampled_pairs(
+    policy: Path, num_pairs: Mapping[Axis, int], sampling: SamplingConfig
+) -> Iterator[Preference]:
     """Yield pairs of the policy's responses as a careful annotator judges them."""
     model, tokenizer = load_policy(policy), load_tokenizer(policy)
     annotator = SimulatedAnnotator(PERSONAS["careful"], seed=0)
-    for seed, (axis, count) in enumerate(NUM_PAIRS.items()):
+    for seed, (axis, count) in enumerate(num_pairs.items()):
         prompts = sample_prompts(30 + seed, count, SAFETY_PROMPT_SHARES[axis])
         encoded, skipped = encode_prompts(tokenizer, prompts, max_tokens=256)
         assert not skipped, f"prompts of the sandbox are short: {dict(skipped)}"
@@ -130,7 +131,7 @@ def _sampled_pairs(policy: Path) -> Iterator[Preference]:
                 model,
                 tokenizer,
                 encoded,
-                sampling=replace(SCALE.ppo.sampling, temperature=temperature),
+                sampling=replace(sampling, temperature=temperature),
                 seed_text=f"{axis} {temperature}",
                 rows_per_batch=256,
             )
@@ -141,11 +142,11 @@ def _sampled_pairs(policy: Path) -> Iterator[Preference]:
             yield from _judged(annotator, item.prompt, texts, axis, source=COLLECTED)
 
 
-def _written_pairs() -> Iterator[Preference]:
+def _written_pairs(num_pairs: Mapping[Axis, int]) -> Iterator[Preference]:
     """Yield pairs of responses that the world's grammar wrote, as another annotator judges them."""
     rng = random.Random("general pairs")
     annotator = SimulatedAnnotator(PERSONAS["careful"], seed=1)
-    for seed, (axis, count) in enumerate(NUM_GENERAL_PAIRS.items()):
+    for seed, (axis, count) in enumerate(num_pairs.items()):
         for prompt in sample_prompts(40 + seed, count, SAFETY_PROMPT_SHARES[axis]):
             request = understand(prompt.dialogue)
             texts = [write_response(rng, request, CORPUS_QUALITY) for _ in range(2)]

@@ -1,5 +1,6 @@
 """The ablations: what their arms differ in, and what is read from the figures of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,49 @@ from benchmarks.ablation_figures import (
     ppo_table,
     wins_by_kind,
 )
-from benchmarks.ablations import AS_THE_DEMO, WITHOUT_GATE, WITHOUT_KL, arms, untagged
-from benchmarks.sandbox_world import SCALE
+from benchmarks.ablations import (
+    AGAINST,
+    AS_THE_DEMO,
+    V1,
+    WITH_POOL,
+    WITHOUT_GATE,
+    WITHOUT_KL,
+    WITHOUT_POOL,
+    AblationScale,
+    arms,
+    measure,
+    untagged,
+)
 from language.scores import gated_score
+from records.configs import ModelShape
 from records.prompts import read_prompts, write_prompts
 from records.statistics import Proportion
 from simulation.corpus import sample_prompts
+from workers.demo.scales import SandboxScale
+
+SANDBOX = SandboxScale()
+TINY = AblationScale(
+    sandbox=SandboxScale(
+        num_corpus_dialogues=400,
+        num_demonstrations=40,
+        num_helpfulness=(48, 0),
+        num_safety=(32, 0),
+        max_prompts=12,
+        pretrain=replace(
+            SANDBOX.pretrain,
+            shape=ModelShape(hidden_size=32, intermediate_size=64, num_layers=2),
+            vocabulary_size=512,
+        ),
+        rejection_sampling=replace(SANDBOX.rejection_sampling, num_responses=3),
+        ppo=replace(SANDBOX.ppo, batch_size=8, minibatch_size=8),
+    ),
+    num_general_pairs=(40, 24),
+    num_iterations=2,
+    stage=1,
+    num_held_out=8,
+    num_judged=16,
+    num_judged_by_kind=24,
+)
 
 
 def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -27,11 +65,13 @@ def changes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_arms_differ_in_what_their_names_say() -> None:
-    demo, gate, kl = (arms()[name] for name in (AS_THE_DEMO, WITHOUT_GATE, WITHOUT_KL))
+    demo, gate, kl = (
+        arms(AblationScale())[name] for name in (AS_THE_DEMO, WITHOUT_GATE, WITHOUT_KL)
+    )
     assert changes(demo.config.to_json(), gate.config.to_json()) == {"safety_threshold": 0.0}
     assert changes(demo.config.to_json(), kl.config.to_json()) == {"kl_coef": 0.0}
     assert (demo.is_tagged, gate.is_tagged, kl.is_tagged) == (True, False, True)
-    assert set(changes(SCALE.ppo.to_json(), demo.config.to_json())) == {
+    assert set(changes(SANDBOX.ppo.to_json(), demo.config.to_json())) == {
         "num_iterations",
         "eval_every",
         "checkpoint_every",
@@ -52,7 +92,7 @@ def test_without_the_gate_the_safety_score_decides_nothing(tmp_path: Path) -> No
     helpfulness_B = torch.linspace(-5, 5, 40)
     safety_B = torch.linspace(-1e4, 1e4, 40)
     is_safety_B = torch.tensor([p.is_safety for p in bare])
-    threshold = arms()[WITHOUT_GATE].config.safety_threshold
+    threshold = arms(TINY)[WITHOUT_GATE].config.safety_threshold
     assert torch.equal(gated_score(helpfulness_B, safety_B, is_safety_B, threshold), helpfulness_B)
 
 
@@ -155,3 +195,28 @@ def test_a_row_that_a_column_lacks_is_empty() -> None:
         "| small talk | 50.0% (25.0 to 75.0) |  |",
         "| all | 50.0% (25.0 to 75.0) | 50.0% (25.0 to 75.0) |",
     ]
+
+
+@pytest.mark.slow
+def test_all_runs_of_a_tiny_scale_have_figures_and_are_not_done_twice(tmp_path: Path) -> None:
+    figures = measure(tmp_path, TINY)
+    assert set(figures.accuracy) == {"helpfulness", "safety", "general"}
+    assert list(figures.ppo) == [AS_THE_DEMO, WITHOUT_GATE, WITHOUT_KL]
+    for arm in figures.ppo.values():
+        assert [stage.iteration for stage in arm.stages] == [0, 1, 2]
+    judged = [stage.wins.n for arm in figures.ppo.values() for stage in arm.stages]
+    assert set(judged) == {TINY.num_judged}
+    # One SFT policy: the ways differ in what they optimise, and in nothing else at the start.
+    starts = [arm.stages[0] for arm in figures.ppo.values()]
+    assert starts[0] == starts[2]
+    assert starts[1].reward == pytest.approx(starts[0].helpfulness, abs=1e-6)
+    assert starts[0].reward != pytest.approx(starts[0].helpfulness, abs=1e-6)
+    assert starts[1].general == starts[0].general
+    assert list(figures.pool) == [V1, WITH_POOL, WITHOUT_POOL, AGAINST]
+    assert all(column["all"].n == TINY.num_judged_by_kind for column in figures.pool.values())
+    assert figures.selections[WITH_POOL]["share_from_pool"] > 0.0
+    assert figures.selections[WITHOUT_POOL]["share_from_pool"] == 0.0
+
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    assert measure(tmp_path, TINY) == figures
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == written
