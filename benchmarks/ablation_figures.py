@@ -113,13 +113,14 @@ def first_alarms(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def wins_by_kind(examples: Iterable[Mapping[str, Any]]) -> dict[str, Proportion]:
-    """Return the true win rate by kind of prompt, and over `all` of them, of an evaluation."""
+    """Return the true win rate by kind of prompt of an evaluation, and last over `all` prompts."""
     advantages: dict[str, list[float]] = defaultdict(list)
     for example in examples:
         kind = describe(Dialogue.from_json(example["prompt"])).kind
         advantages[kind].append(example["advantage"])
-        advantages["all"].append(example["advantage"])
-    return {kind: _share_of_wins(values) for kind, values in sorted(advantages.items())}
+    shares = {kind: _share_of_wins(values) for kind, values in sorted(advantages.items())}
+    every = [advantage for values in advantages.values() for advantage in values]
+    return {**shares, "all": _share_of_wins(every)}
 
 
 def violations_of(summary: Mapping[str, Any], side: str = "") -> Proportion:

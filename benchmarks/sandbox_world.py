@@ -1,7 +1,7 @@
 """The sandbox as the demo makes it, without its site: base, SFT and three reward models.
 
 Configs and sizes are the demo's first iteration. What differs: judges are careful annotators alone,
-and pairs are of two responses of the SFT policy, at the demo's two temperatures.
+and pairs are of two responses of the SFT policy, at the ends of the demo's range of temperatures.
 """
 
 import random
@@ -57,14 +57,7 @@ def build_world(
     folder: Path, scale: SandboxScale, *, num_general_pairs: Mapping[Axis, int]
 ) -> SandboxWorld:
     """Return the models in `folder`, made now as far as they are not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    corpus, chosen = folder / "corpus.jsonl", folder / "demonstrations.jsonl"
-    write_demonstrations(corpus, _corpus(scale.num_corpus_dialogues))
-    write_demonstrations(chosen, sample_demonstrations(2, scale.num_demonstrations))
-    inputs = {"demonstrations": corpus}
-    base = finished_run(folder / "base", alone(scale.pretrain), inputs).outputs / "policy"
-    inputs = {"policy": base, "demonstrations": chosen}
-    sft = finished_run(folder / "sft", alone(scale.sft), inputs).outputs / "policy"
+    base, sft = _first_policies(folder, scale)
     num_pairs = {Axis.HELPFULNESS: scale.num_helpfulness[0], Axis.SAFETY: scale.num_safety[0]}
     sampled, written = (
         _snapshot(folder / name, pairs, _made_by(counts, policy), scale.test_share)
@@ -89,6 +82,18 @@ def build_world(
         reward_models={scope: run.outputs / "reward_model" for scope, run in runs.items()},
         accuracy={scope: summary_of(run)["accuracy"] for scope, run in runs.items()},
     )
+
+
+def _first_policies(folder: Path, scale: SandboxScale) -> tuple[Path, Path]:
+    """Return the base model and the SFT policy."""
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus, chosen = folder / "corpus.jsonl", folder / "demonstrations.jsonl"
+    write_demonstrations(corpus, _corpus(scale.num_corpus_dialogues))
+    write_demonstrations(chosen, sample_demonstrations(2, scale.num_demonstrations))
+    inputs = {"demonstrations": corpus}
+    base = finished_run(folder / "base", alone(scale.pretrain), inputs).outputs / "policy"
+    inputs = {"policy": base, "demonstrations": chosen}
+    return base, finished_run(folder / "sft", alone(scale.sft), inputs).outputs / "policy"
 
 
 def _corpus(num_dialogues: int) -> Iterator[Demonstration]:
