@@ -21,6 +21,7 @@ EXPERIMENTS = (
     "margin_ablation",
     "ghost_attention",
     "context_distillation",
+    "ablations",
 )
 """Measure quality, not speed, and take long: they run where they are named."""
 

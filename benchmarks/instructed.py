@@ -3,34 +3,22 @@
 Runs lie in `.concord/bench/instructed`, where the next start finds those that are finished.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-import torch
-
+from benchmarks.finished import finished_run
 from benchmarks.frame import HOME
-from evaluation.persistence import measure_persistence
-from language.runs import Command, RunContext, seed_everything
-from policies.context_distillation import context_distillation
-from policies.ghost_attention import ghost_attention
-from policies.pretrain import pretrain
-from policies.sft import sft
 from records.configs import (
     ModelShape,
     OptimizerConfig,
     PretrainConfig,
     RunConfig,
-    RunKind,
     SFTConfig,
 )
 from records.dialogues import Dialogue
-from records.digests import digest_path
 from records.prompts import Demonstration, write_demonstrations
-from records.run_kinds import CONFIGS
-from records.rundirs import RunDirectory, RunInput, RunSpec
-from rewardmodels.training import train
+from records.rundirs import RunDirectory
 from simulation.instructed import sample_instructed_corpus
 
 FOLDER = HOME / "instructed"
@@ -41,14 +29,6 @@ _SHAPE = ModelShape(
 """Enough for this language, and small enough for a quarter of an hour on one core."""
 FINETUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-8)
 """Small models want larger steps than the paper's 2e-5, and Adam's usual epsilon."""
-_COMMANDS: Mapping[RunKind, Command] = {
-    RunKind.PRETRAIN: pretrain,
-    RunKind.SFT: sft,
-    RunKind.REWARD_MODEL: train,
-    RunKind.GHOST_ATTENTION: ghost_attention,
-    RunKind.CONTEXT_DISTILLATION: context_distillation,
-    RunKind.PERSISTENCE: measure_persistence,
-}
 
 
 def finished(name: str, config: RunConfig, inputs: Mapping[str, Path]) -> RunDirectory:
@@ -56,23 +36,7 @@ def finished(name: str, config: RunConfig, inputs: Mapping[str, Path]) -> RunDir
 
     One that was cut off goes on from its last checkpoint.
     """
-    torch.set_num_threads(1)
-    (kind,) = (kind for kind, type_ in CONFIGS.items() if type_ is type(config))
-    spec = RunSpec(
-        kind=kind,
-        config=config,
-        inputs={role: RunInput(path, digest_path(path)) for role, path in inputs.items()},
-        code_commit="benchmark",
-    )
-    directory = RunDirectory(FOLDER / name)
-    if (directory.root / "config.json").exists() and directory.read_spec() != spec:
-        shutil.rmtree(directory.root)
-    if not (directory.root / "config.json").exists():
-        RunDirectory.create(directory.root, spec)
-    if directory.read_result() is None:
-        seed_everything(config.seed)
-        _COMMANDS[kind](directory, spec, RunContext(directory, config))
-    return directory
+    return finished_run(FOLDER / name, config, inputs)
 
 
 def instructed_policy() -> Path:
