@@ -22,6 +22,7 @@ from webapp.views import (
     instruction_runs,
     item_uploads,
     iterations,
+    pauses,
     people,
     policies,
     qualifications,
@@ -113,6 +114,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Leads
     path("dashboard/", dashboard.dashboard, name="dashboard"),
     path("rounds/", rounds.rounds, name="rounds"),
+    path("rounds/pause/", pauses.pause, name="pause"),
+    path("rounds/pause/<int:pk>/end/", pauses.end_pause, name="end-pause"),
     path("rounds/new/", rounds.new_round, name="new-round"),
     path("rounds/<int:pk>/", rounds.round_, name="round"),
     path("rounds/<int:pk>/items/", item_uploads.items, name="items"),
