@@ -28,6 +28,7 @@ from annotation.models import (
     ImportedItem,
     ItemUpload,
     Judgement,
+    Pause,
     PromptBand,
     QualityReport,
     Retraction,
@@ -147,6 +148,14 @@ class ItemUploadAdmin(ReadOnlyAdmin):
     list_display = ("id", "round", "name", "state", "num_items", "num_known", "uploaded_at")
     list_filter = ("state",)
     list_select_related = ("round",)
+
+
+@admin.register(Pause)
+class PauseAdmin(ReadOnlyAdmin):
+    """Stretches of maintenance, all that there were."""
+
+    list_display = ("id", "sentence", "begun_by", "begun_at", "back_at", "ended_by", "ended_at")
+    list_select_related = ("begun_by", "ended_by")
 
 
 @admin.register(Dialogue)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from annotation.errors import NotEligibleError
+from annotation.errors import NotEligibleError, PausedError
 from annotation.exposure import CATEGORY_WORDS, break_of, categories_of
 from annotation.models import (
     Attempt,
@@ -19,6 +19,7 @@ from annotation.models import (
     Round,
     User,
 )
+from annotation.pauses import active_pause
 from annotation.statements import Statement
 
 
@@ -30,6 +31,7 @@ class Need(StrEnum):
     QUALIFICATION = "qualification"
     OPTED_OUT = "opted_out"
     BREAK = "break"
+    MAINTENANCE = "maintenance"
 
 
 class Missing(NamedTuple):
@@ -40,7 +42,7 @@ class Missing(NamedTuple):
     pk: int | None = None
     """The qualification to take, or the guidelines to confirm."""
     until: datetime | None = None
-    """With BREAK: when it is over."""
+    """With BREAK: when it is over; with MAINTENANCE: when it is expected to be, if known."""
 
 
 # Written out: building it from query sets at every step costs ten times what it costs to run.
@@ -84,6 +86,10 @@ FACTS = """
         OR EXISTS (
             SELECT FROM annotation_wellbeingsettings
             WHERE annotator_id = %(annotator)s AND daily_minutes IS NOT NULL
+        ),
+        EXISTS (
+            SELECT FROM annotation_pause
+            WHERE is_active AND NOT (ends_itself AND back_at <= statement_timestamp())
         )
 """
 """The columns of `Facts`; what stands in braces are arrays of the rounds asked about."""
@@ -107,6 +113,7 @@ class Facts(NamedTuple):
     has_requirements: bool
     has_opt_outs: bool
     is_bounded: bool
+    is_paused: bool
 
 
 def missing_for(
@@ -121,6 +128,8 @@ def missing_for(
     found: dict[int, list[Missing]] = {round_.pk: [] for round_ in rounds}
     if rounds and not annotator.is_simulated:
         facts = facts or _facts(annotator, rounds)
+        if facts.is_paused:
+            _add_maintenance(found)
         if facts.lacks_consent:
             for missing in found.values():
                 missing.append(Missing(Need.CONSENT, "read what you consent to, and decide"))
@@ -138,15 +147,18 @@ def missing_in(annotator: User, round_: Round) -> tuple[Missing, ...]:
     return missing_for(annotator, [round_])[round_.pk]
 
 
-def require_may_work(annotator: User, round_: Round) -> None:
-    """Pass if the person may work in the round.
+def require_may_work(annotator: User, round_: Round, *, begins: bool) -> None:
+    """Pass if the person may work in the round; a pause stops those alone who begin something.
 
     Raises:
+        PausedError: Annotation is paused.
         NotEligibleError: Something is missing; says what comes first.
     """
-    missing = missing_in(annotator, round_)
-    if missing:
-        raise NotEligibleError(round_.name, missing[0].message)
+    for missing in missing_in(annotator, round_):
+        if missing.need is not Need.MAINTENANCE:
+            raise NotEligibleError(round_.name, missing.message)
+        if begins:
+            raise PausedError(missing.message)
 
 
 def _facts(annotator: User, rounds: Collection[Round]) -> Facts:
@@ -164,6 +176,14 @@ def _facts(annotator: User, rounds: Collection[Round]) -> Facts:
 def _requirements_of(rounds: Collection[Round]) -> QuerySet[Requirement]:
     axes = {round_.axis for round_ in rounds}
     return Requirement.objects.filter(Q(round__in=rounds) | Q(axis__in=axes))
+
+
+def _add_maintenance(found: dict[int, list[Missing]]) -> None:
+    """Stand before everything else that may be missing; nothing if it has ended this moment."""
+    pause = active_pause()
+    if pause is not None:
+        for missing in found.values():
+            missing.append(Missing(Need.MAINTENANCE, pause.notice, until=pause.back_at))
 
 
 def _add_guidelines(

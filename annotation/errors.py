@@ -189,6 +189,29 @@ class NotEligibleError(AnnotationError):
         self.missing = missing
 
 
+class PausedError(AnnotationError):
+    """Annotation is paused: nobody is given a new task; says why and until when."""
+
+
+class AlreadyPausedError(AnnotationError):
+    """A pause cannot begin while another one holds."""
+
+    def __init__(self) -> None:
+        super().__init__("annotation is paused already; change that pause, or end it first")
+
+
+class PauseError(AnnotationError, ValueError):
+    """A pause that cannot begin as asked.
+
+    Attributes:
+        field: The field that is wrong.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class ConsentError(AnnotationError, ValueError):
     """A consent document that cannot be published, or a consent to another than the newest."""
 

@@ -15,10 +15,12 @@ from annotation.items import is_item_left
 from annotation.models import (
     Comparison,
     Dialogue,
+    Pause,
     Round,
     Slot,
     User,
 )
+from annotation.pauses import pause_for
 from annotation.selectors import held_slot, open_rounds
 from annotation.slots import next_free_at
 
@@ -43,6 +45,7 @@ class NothingReason(StrEnum):
     NO_ITEM = "no_item"
     NOT_AN_ANNOTATOR = "not_an_annotator"
     NOT_YET = "not_yet"
+    MAINTENANCE = "maintenance"
 
 
 class Work(NamedTuple):
@@ -60,6 +63,8 @@ class Work(NamedTuple):
     """With SLOT: the further judgement of somebody's pair that this annotator holds."""
     missing: tuple[Missing, ...] = ()
     """With NOT_YET: what is missing for the round."""
+    pause: Pause | None = None
+    """With MAINTENANCE: what is said of it."""
 
 
 def ready_pairs(annotator: User) -> QuerySet[Comparison]:
@@ -107,6 +112,9 @@ def work_for(annotator: User) -> Work:
         if not missing[round_.pk]:
             return Work(WorkKind.START, round=round_)
         held = held or round_
+    pause = pause_for(annotator)
+    if pause is not None:
+        return Work(WorkKind.NOTHING, reason=NothingReason.MAINTENANCE, pause=pause)
     if held is not None:
         reason = NothingReason.NOT_YET
         return Work(WorkKind.NOTHING, round=held, reason=reason, missing=missing[held.pk])
@@ -117,11 +125,13 @@ def is_held(work_kind: str, missing: Sequence[Missing]) -> bool:
     """Whether what is missing stops this kind of work.
 
     A pair that is out is held back by a break, by what is not wanted and by missing consent only:
-    what was written before a test expired or guidelines changed may still be judged.
+    what was written before a test expired or guidelines changed may still be judged. A pause holds
+    back nothing that somebody has in hand.
     """
     if work_kind in (WorkKind.JUDGE, WorkKind.SLOT):
         return any(item.need in (Need.BREAK, Need.OPTED_OUT, Need.CONSENT) for item in missing)
-    return bool(missing) and work_kind != WorkKind.WAIT
+    is_missing = any(item.need is not Need.MAINTENANCE for item in missing)
+    return is_missing and work_kind != WorkKind.WAIT
 
 
 def _open_dialogues(annotator: User) -> Iterable[tuple[Dialogue, Comparison | None]]:

@@ -20,6 +20,7 @@ from annotation.models.item_uploads import ItemUpload
 from annotation.models.items import ImportedItem
 from annotation.models.judgements import Exclusion, Judgement
 from annotation.models.kinds import JudgementKind, UnacceptableReason
+from annotation.models.pauses import Pause
 from annotation.models.people import User
 from annotation.models.prompts import PromptBand
 from annotation.models.qualifications import (
@@ -77,6 +78,7 @@ __all__ = [
     "ItemUpload",
     "Judgement",
     "JudgementKind",
+    "Pause",
     "PromptBand",
     "Qualification",
     "QualificationPart",

@@ -207,6 +207,12 @@ class Comparison(models.Model):
                 condition=Q(is_flagged=True),
                 name="annotation_comparison_flagged",
             ),
+            # What was passed on as too disturbing in a span of days: few rows of all.
+            models.Index(
+                fields=["created_at"],
+                condition=Q(skip_reason="too_disturbing"),
+                name="annotation_pair_disturbing",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -213,6 +213,10 @@ class DemonstrationRevision(models.Model):
                 condition=Q(active_seconds__gte=0.0), name="annotation_revision_time_not_negative"
             ),
         ]
+        indexes = [
+            # What was sent in a span of days.
+            models.Index(fields=["created_at"], name="annotation_revision_sent"),
+        ]
 
     def __str__(self) -> str:
         return f"revision {self.number} of demonstration {self.demonstration_id}"

@@ -262,6 +262,14 @@ class Sitting(models.Model):
                 name="annotation_sitting_result_after_submission",
             ),
         ]
+        indexes = [
+            # What was handed in in a span of days.
+            models.Index(
+                fields=["submitted_at"],
+                condition=Q(submitted_at__isnull=False),
+                name="annotation_sitting_handed_in",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"sitting of {self.part}"

@@ -243,6 +243,14 @@ class SlotSkip(models.Model):
                 name="annotation_skip_reason_known",
             ),
         ]
+        indexes = [
+            # What was passed on as too disturbing in a span of days: few rows of all.
+            models.Index(
+                fields=["created_at"],
+                condition=Q(reason="too_disturbing"),
+                name="annotation_skip_disturbing",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.reason} of comparison {self.comparison_id}"

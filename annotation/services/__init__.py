@@ -45,6 +45,7 @@ from annotation.services.judging import (
     skip_comparison,
     submit_comparison,
 )
+from annotation.services.pauses import begin_pause, change_pause, end_pause
 from annotation.services.people import NewUser, create_user, create_users, save_account
 from annotation.services.presets import make_presets
 from annotation.services.prompts import start_dialogue, write_prompt
@@ -157,6 +158,8 @@ __all__ = [
     "beat_comparison",
     "beat_sampling",
     "beat_slot",
+    "begin_pause",
+    "change_pause",
     "change_qualification",
     "check_counters",
     "check_items",
@@ -176,6 +179,7 @@ __all__ = [
     "delete_part",
     "delete_question",
     "drop_upload",
+    "end_pause",
     "exclude_judgement",
     "fail_blind_pair",
     "fail_sampling",

@@ -16,6 +16,7 @@ from annotation.models import (
     Sitting,
     User,
 )
+from annotation.pauses import require_no_pause
 from annotation.questions import GRADES, Value, agrees, checked_value
 
 Rule = QualificationPart.Rule
@@ -29,6 +30,7 @@ def start_attempt(*, annotator: User, qualification: Qualification) -> Attempt:
 
     Raises:
         NotAllowedError: The person is no annotator.
+        PausedError: Annotation is paused.
         QualificationError: Nobody may take it now.
         NoAttemptLeftError: All attempts are used.
     """
@@ -37,6 +39,7 @@ def start_attempt(*, annotator: User, qualification: Qualification) -> Attempt:
     last = mine.order_by("-number").first()
     if last is not None and (last.ended_at is None or is_valid_pass(last)):
         return last
+    require_no_pause(annotator)
     if qualification.state != Qualification.State.PUBLISHED:
         raise QualificationError("state", f"{qualification} is {qualification.state}")
     # Who has passed may renew an expired pass: only failures use attempts up.
@@ -64,6 +67,7 @@ def start_sitting(*, annotator: User, attempt: Attempt) -> Sitting:
     Raises:
         NotFoundError: The attempt is not this annotator's.
         StateError: It has no part left to take.
+        PausedError: Annotation is paused; the clock of no part is set running.
     """
     with transaction.atomic():
         locked = _lock_own(annotator, attempt)
@@ -73,6 +77,7 @@ def start_sitting(*, annotator: User, attempt: Attempt) -> Sitting:
         part = next_part(locked)
         if part is None:
             raise StateError(locked.state, "one with a part left", "attempt")
+        require_no_pause(annotator)
         now = timezone.now()
         due_at = None if part.minutes is None else now + timedelta(minutes=part.minutes)
         return Sitting.objects.create(attempt=locked, part=part, started_at=now, due_at=due_at)

@@ -26,6 +26,7 @@ from annotation.models import (
     Draft,
     User,
 )
+from annotation.pauses import require_no_pause
 from annotation.services.assignments import WRITING_LEASE, give_back_places, take_place
 from annotation.services.drafts import save_draft
 from annotation.services.prompts import checked_text
@@ -64,6 +65,7 @@ def start_demonstration(
 
     Raises:
         NotAllowedError: The person is no annotator.
+        PausedError: Annotation is paused.
         AssignmentClosedError, AssignmentFullError: The assignment takes no more.
         KeyReusedError: The key came with another assignment or person.
     """
@@ -71,6 +73,7 @@ def start_demonstration(
     existing = _begun(author, assignment, client_key)
     if existing is not None:
         return existing
+    require_no_pause(author)
     if not assignment.is_open:
         raise AssignmentClosedError(assignment.name)
     try:

@@ -36,6 +36,7 @@ def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> 
     Raises:
         NotAllowedError: The person is no annotator.
         RoundClosedError: The round takes no more work.
+        PausedError: Annotation is paused.
         NotEligibleError: Something is missing before this person may work in the round.
         NoItemLeftError: No imported item is for this person.
         KeyReusedError: The key came with another round or person.
@@ -45,7 +46,7 @@ def start_dialogue(*, annotator: User, round_: Round, client_key: uuid.UUID) -> 
     if existing is None and not round_.is_open:
         raise RoundClosedError(round_.name)
     if existing is None:
-        require_may_work(annotator, round_)
+        require_may_work(annotator, round_, begins=True)
         with transaction.atomic():
             begin_with_guidelines(annotator=annotator, guidelines=round_.guidelines)
             if round_.is_imported:
@@ -90,7 +91,7 @@ def write_prompt(
         raise DialogueClosedError("its prompts are imported")
     text = checked_text(text)
     try:
-        require_may_work(annotator, dialogue.round)
+        require_may_work(annotator, dialogue.round, begins=False)
         return _store_prompt(dialogue, text, client_key, risk_category, attack_vector)
     except (RoundClosedError, RoundFullError, NotEligibleError):
         fields = {"text": text, "risk_category": risk_category, "attack_vector": attack_vector}

@@ -7,10 +7,12 @@ this file by itself: it judges nothing, somebody has to look.
 """
 
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import Page
 
 from annotation import services as annotation
@@ -21,6 +23,7 @@ from tests.browser.conftest import NARROW, WIDE, OpenPage
 from tests.browser.recordings import folder_for
 from tests.browser.test_accessibility import (
     Place,
+    pages_in_a_pause,
     pages_of_annotator,
     pages_of_items,
     pages_of_reviewer,
@@ -30,6 +33,7 @@ from tests.factories import (
     judge,
     judge_slot,
     make_annotator,
+    make_demonstration,
     make_guidelines,
     make_lead,
     make_policy_version,
@@ -177,3 +181,34 @@ def test_forms_of_a_lead(open_page: OpenPage, lead: User, tmp_path: Path, look: 
 
 def test_a_lead_adds_items(open_page: OpenPage, lead: User, tmp_path: Path) -> None:
     take_all(open_page, lead, pages_of_items(lead), tmp_path, suffix="-items")
+
+
+def test_a_pause(open_page: OpenPage, lead: User, tmp_path: Path) -> None:
+    ana = make_annotator("ana")
+    theirs, places = pages_in_a_pause(ana, lead)
+    take_all(open_page, ana, theirs, tmp_path, suffix="-paused")
+    take_all(open_page, lead, places, tmp_path, suffix="-paused")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_pay_of_a_week(open_page: OpenPage, lead: User, tmp_path: Path, look: str) -> None:
+    for name in ("ana", "ben.lopez", "a-rather-long-name-of-somebody"):
+        judge(make_ready_comparison(make_annotator(name)))
+    make_demonstration(author=User.objects.get(username="ana"))
+    day = timezone.now().date()
+    page = open_page("/", user=lead, **LOOKS[look])
+    page.goto(f"{reverse('pay')}?first={day - timedelta(days=6)}&last={day}")
+    folder = folder_for(f"pay-{look}", tmp_path)
+    take(page, folder, 1, "pay")
+    page.goto(f"{reverse('pay')}?first={day}&last={day - timedelta(days=6)}")
+    take(page, folder, 2, "refused")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_time_in_the_header(open_page: OpenPage, tmp_path: Path, look: str) -> None:
+    ana = make_annotator("ana")
+    comparison = make_ready_comparison(ana, text=LONG_PROMPT, texts=(LONG, SHORT))
+    page = open_page(reverse("dialogue", args=[comparison.dialogue_id]), user=ana, **LOOKS[look])
+    page.keyboard.press("2")
+    page.wait_for_timeout(2000)
+    page.screenshot(path=folder_for(f"time-{look}", tmp_path) / "01-dialogue.png")

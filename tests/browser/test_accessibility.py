@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
-from playwright.sync_api import Page, ViewportSize
+from django.utils import timezone
+from playwright.sync_api import Page, ViewportSize, expect
 
 from annotation import services
 from annotation.models import Attempt, Dialogue, Slot, User
@@ -15,6 +16,7 @@ from annotation.scale import Side
 from annotation.services import Guidance, PartFields, QuestionFields
 from records.preferences import Axis
 from tests.annotation.test_blind_checks import approve, ready_check
+from tests.annotation.test_pauses import in_hours, let_pass, pause
 from tests.annotation.test_slots import open_overlap_round
 from tests.browser.conftest import NARROW, WIDE, OpenPage
 from tests.browser.words import CODE, LONG, LONG_PROMPT
@@ -252,6 +254,22 @@ def pages_of_items(lead: User) -> list[Place]:
     ]
 
 
+def pages_in_a_pause(ana: User, lead: User) -> tuple[list[Place], list[Place]]:
+    """Return pages of an annotator and of a lead while annotation is paused, and the pay report."""
+    test = make_qualification(name="Language")
+    full = start_test_dialogue(ana, open_test_round("Week 13", target_comparisons=1))
+    make_ready_comparison(round_=full.round)
+    make_judgement(ana, round_=open_test_round("Week 14"))
+    open_test_assignment("Spring")
+    let_pass(pause("The database moves.", back_at=in_hours(1), ends_itself=True))
+    pause("We replace a disk; your drafts are safe.", back_at=in_hours(2), lead=lead)
+    annotators: list[Place] = [(name, None) for name in ("annotate", "demonstrations", "tests")]
+    return (
+        [*annotators, ("test", test.pk), ("dialogue", full.pk)],
+        [(name, None) for name in ("pause", "rounds", "dashboard", "pay")],
+    )
+
+
 def pages_of_reviewer() -> list[Place]:
     """Return pages in every state that a reviewer may see."""
     disputed = make_judgement(round_=open_overlap_round(axis=Axis.SAFETY))
@@ -304,6 +322,28 @@ def test_no_page_on_which_a_round_gets_its_items_violates_wcag(open_page: OpenPa
     lead = make_lead("maria")
     places = pages_of_items(lead)
     assert list(problems_of(open_page(reverse("rounds"), user=lead), places)) == []
+
+
+def test_no_page_of_a_pause_or_of_pay_violates_wcag(open_page: OpenPage) -> None:
+    ana, lead = make_annotator("ana"), make_lead("maria")
+    theirs, places = pages_in_a_pause(ana, lead)
+    assert list(problems_of(open_page(reverse("annotate"), user=ana), theirs)) == []
+    page = open_page(reverse("rounds"), user=lead)
+    today = f"{timezone.now().date()}"
+    for address in (
+        *(reverse(name) for name, _ in places),
+        f"{reverse('pay')}?first={today}&last={today}",
+        f"{reverse('pay')}?first=2026-01-07&last=2026-01-01",
+    ):
+        page.goto(address)
+        for look in looks_at(page):
+            assert list(problems_here(page)) == [], (address, look)
+    page.goto(reverse("pause"))
+    page.get_by_label("Expected back").fill("2026-01-01T10:00")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".field-error")).to_be_visible()
+    for look in looks_at(page):
+        assert list(problems_here(page)) == [], look
 
 
 def test_the_way_in_and_an_empty_site_do_not_violate_wcag(open_page: OpenPage) -> None:

@@ -45,6 +45,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("assignments", "new-assignment", "assignment", "close-assignment"), LEADS),
     **dict.fromkeys(("freeze-demonstrations", "demonstration-set"), LEADS),
     **dict.fromkeys(("dashboard", "rounds", "new-round", "round", "close-round"), LEADS),
+    **dict.fromkeys(("pause", "end-pause", "pay", "pay-csv"), LEADS),
     **dict.fromkeys(("items", "item-upload", "accept-items", "drop-items"), LEADS),
     **dict.fromkeys(("gold", "declare-gold", "retire-gold", "new-guidelines"), LEADS),
     **dict.fromkeys(("iterations", "new-iteration", "schedule", "iteration", "decide"), LEADS),

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from annotation.models import CounterCheck
+from annotation.models import CounterCheck, Pause
+from annotation.pauses import active_pause
 from annotation.selectors import newest_drift, num_waiting
 from registry.models import Iteration, Run
 from webapp.plots import Plot
@@ -30,6 +31,8 @@ class DashboardPage:
     alive: Mapping[str, bool]
     drift: CounterCheck | None
     """The newest check of all counters, if one differed."""
+    pause: Pause | None
+    """What holds annotation up now."""
     num_waiting: int
     num_active_runs: int
     num_judged: int
@@ -63,6 +66,7 @@ def dashboard_page() -> DashboardPage:
         violations=violation_plot(policies),
         alive=workers_alive(),
         drift=newest_drift(),
+        pause=active_pause(),
         num_waiting=num_waiting(),
         num_active_runs=Run.objects.filter(state__in=["queued", "running"]).count(),
         num_judged=sum(row.progress.num_judged for row in open_rounds),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from django.utils import timezone
 
-from annotation.eligibility import Missing, missing_for
+from annotation.eligibility import Missing, Need, missing_for
 from annotation.exposure import CATEGORY_WORDS, categories_of
 from annotation.histories import (
     history_of,
@@ -18,7 +18,8 @@ from annotation.histories import (
     retraction_of,
     retraction_of_slot,
 )
-from annotation.models import Comparison, Dialogue, Round, Slot, User
+from annotation.models import Comparison, Dialogue, Pause, Round, Slot, User
+from annotation.pauses import pause_for
 from annotation.selectors import PairView, open_rounds, pair_view, slot_pair_view
 from annotation.slots import next_free_at
 from annotation.work import NothingReason, Work, WorkKind, work_for
@@ -137,14 +138,18 @@ class Overview:
     dialogues: list["OpenDialogue"]
     rounds: list[Round]
     missing: dict[int, tuple[Missing, ...]]
-    """What is missing for each round, by round id; empty where they may work."""
+    """What is missing for each round, by round id, besides the end of a pause."""
     warnings: dict[int, str]
     """What each round may contain, by round id."""
+    pause: Pause | None
+    """While annotation is paused: nothing is begun, and what is in hand goes on."""
 
     @property
     def offers_slots(self) -> bool:
         """Whether pairs that others wrote may be waiting; who asks for one finds out."""
-        return self.work.kind is WorkKind.SLOT or any(
+        if self.work.kind is WorkKind.SLOT or self.pause is not None:
+            return self.work.kind is WorkKind.SLOT
+        return any(
             round_.num_further > round_.num_further_judged
             or round_.gold_share + round_.repeat_share > 0
             for round_ in self.rounds
@@ -224,15 +229,20 @@ def slot_task_of(slot: Slot, annotator: User) -> Task:
 def overview_of(annotator: User) -> Overview:
     """Return what an annotator can go on with, and the open rounds."""
     rounds = list(open_rounds())
+    work = work_for(annotator)
     return Overview(
-        work=work_for(annotator),
+        work=work,
         dialogues=open_dialogues_of(annotator),
         rounds=rounds,
-        missing=missing_for(annotator, rounds),
+        missing={
+            pk: tuple(item for item in missing if item.need is not Need.MAINTENANCE)
+            for pk, missing in missing_for(annotator, rounds).items()
+        },
         warnings={
             pk: ", ".join(CATEGORY_WORDS[category] for category in categories)
             for pk, categories in categories_of(rounds).items()
         },
+        pause=work.pause or pause_for(annotator),
     )
 
 

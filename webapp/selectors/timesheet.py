@@ -1,8 +1,5 @@
 """Who judged how much and how long, by pseudonym, round and day: what pay is worked out from."""
 
-import csv
-import hashlib
-import io
 from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any
@@ -12,24 +9,15 @@ from django.db.models.functions import TruncDate
 from django.utils import timezone
 
 from annotation.models import Judgement
+from webapp.csv_lines import proven_lines
 
 HEADER = ("annotator", "round", "axis", "day", "judgements", "active_seconds", "without_time")
 _ROWS_AT_ONCE = 500
 
 
 def timesheet_csv(month: date) -> Iterator[str]:
-    """Yield the lines of a month's timesheet, days in UTC, in constant memory.
-
-    The last line is its manifest: `#`, the number of rows, and the SHA-256 of all bytes before it.
-    """
-    digest = hashlib.sha256()
-    num_rows = 0
-    for number, row in enumerate(_with_header(month)):
-        line = _csv_line(row)
-        digest.update(line.encode())
-        num_rows = number
-        yield line
-    yield _csv_line(("#", f"rows={num_rows}", f"sha256={digest.hexdigest()}"))
+    """Return the lines of a month's timesheet, days in UTC (`webapp.csv_lines`)."""
+    return proven_lines(HEADER, _rows(month))
 
 
 def month_named(text: str) -> date:
@@ -42,8 +30,7 @@ def month_named(text: str) -> date:
         return timezone.now().date().replace(day=1)
 
 
-def _with_header(month: date) -> Iterator[tuple[Any, ...]]:
-    yield HEADER
+def _rows(month: date) -> Iterator[tuple[Any, ...]]:
     # Time spent on what was taken back is time worked.
     dates = {"created_at__date__gte": month, "created_at__date__lt": _next(month)}
     rows = (
@@ -58,20 +45,9 @@ def _with_header(month: date) -> Iterator[tuple[Any, ...]]:
         .order_by("annotator__pseudonym", "comparison__round__name", "day")
     )
     for *names, day, number, seconds, unmeasured in rows.iterator(chunk_size=_ROWS_AT_ONCE):
-        yield (*map(_harmless, names), day.isoformat(), number, round(seconds), unmeasured)
+        yield (*names, day.isoformat(), number, round(seconds), unmeasured)
 
 
 def _next(month: date) -> date:
     is_last = month.month == 12
     return date(month.year + is_last, 1 if is_last else month.month + 1, 1)
-
-
-def _harmless(text: str) -> str:
-    """Return the text so that no spreadsheet takes it for a formula."""
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
-
-
-def _csv_line(values: tuple[Any, ...]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer).writerow(values)
-    return buffer.getvalue()

@@ -105,6 +105,12 @@ def duration(value: timedelta | float | None) -> str:
     return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
 
 
+@register.filter
+def hours(seconds: float) -> str:
+    """Return seconds as hours with two decimals."""
+    return f"{seconds / 3600:.2f}"
+
+
 @register.simple_tag
 def elapsed(start: Any, end: Any = None) -> str:  # noqa: ANN401 - template values
     """Return the time from `start` to `end`, or to now."""

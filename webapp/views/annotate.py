@@ -20,6 +20,7 @@ from annotation.errors import (
     NoItemLeftError,
     NotEligibleError,
     NotFoundError,
+    PausedError,
     PromptError,
     RoundClosedError,
     StateError,
@@ -72,7 +73,7 @@ def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
     except (NotFoundError, RoundClosedError):
         messages.info(request, "This round takes no more work. Choose another one.")
         return redirect("annotate")
-    except (NotEligibleError, NoItemLeftError) as error:
+    except (NotEligibleError, NoItemLeftError, PausedError) as error:
         messages.info(request, as_sentence(error))
         return redirect("annotate")
     return redirect("dialogue", pk=begun.pk)

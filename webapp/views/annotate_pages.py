@@ -12,9 +12,10 @@ from django_htmx.http import HttpResponseClientRedirect, push_url
 
 from annotation import services
 from annotation.eligibility import Need, missing_in
-from annotation.errors import JudgementError, NoItemLeftError, NotEligibleError
+from annotation.errors import JudgementError, NoItemLeftError, NotEligibleError, PausedError
 from annotation.exposure import covers_responses
 from annotation.models import Dialogue, Round, WellbeingPolicy
+from annotation.pauses import pause_for
 from annotation.selectors import draft_fields, get_dialogue_for
 from annotation.work import Work, WorkKind, is_held
 from records.preferences import Axis
@@ -30,6 +31,7 @@ from webapp.selectors.dialogues import (
     task_of,
     unwritten_dialogue_of,
 )
+from webapp.wording import capitalised
 from workers import dispatch
 from workers.alive import workers_alive
 
@@ -60,6 +62,7 @@ def task_page(
         "waiting_mark": waiting_mark(task),
         "has_sampler": task.kind is not TaskKind.WAIT or workers_alive()["sampling"],
         "shows_guidelines": "guidelines" in request.GET,
+        "pause": pause_for(request.user) if task.kind is TaskKind.NOTHING else None,
         "is_covered": task.kind is TaskKind.JUDGE and covers_responses(request.user, task.round),
         "now": timezone.now(),
         "last_slot": last_slot_of(request) if last_slot is None else last_slot,
@@ -81,7 +84,7 @@ def held_page(request: SignedInRequest, task: Task) -> HttpResponse | None:
     context = {
         "task": task,
         "missing": missing,
-        "is_break": all(item.need is Need.BREAK for item in missing),
+        "is_break": all(item.need in (Need.BREAK, Need.MAINTENANCE) for item in missing),
         "policy": WellbeingPolicy.objects.first(),
         "draft": _draft_text(request, task),
     }
@@ -128,10 +131,12 @@ def go_to_next(
     reason = _NOTHING
     try:
         task = _task_for(request, work)
-    except (NotEligibleError, NoItemLeftError) as error:
+    except (NotEligibleError, NoItemLeftError, PausedError) as error:
         task, reason = None, as_sentence(error)
     if task is None:
-        if work.missing and work.round is not None:
+        if work.pause is not None:
+            reason = capitalised(work.pause.notice)
+        elif work.missing and work.round is not None:
             reason = as_sentence(NotEligibleError(work.round.name, work.missing[0].message))
         messages.info(request, reason)
         return go_to(request, reverse("annotate") + query)
@@ -146,6 +151,7 @@ def begin_dialogue(request: SignedInRequest, round_: Round) -> Dialogue:
 
     Raises:
         RoundClosedError: The round takes no more work.
+        PausedError: Annotation is paused.
         NotEligibleError: Something is missing before this person may work in the round.
         NoItemLeftError: No imported item is for this person.
     """

@@ -22,8 +22,10 @@ from annotation.errors import (
     DemonstrationError,
     DemonstrationStateError,
     NotFoundError,
+    PausedError,
 )
 from annotation.models import Assignment, Demonstration
+from annotation.pauses import pause_for
 from webapp import kept
 from webapp.access import SignedInRequest, roles
 from webapp.forms.annotate import parse_key
@@ -48,6 +50,7 @@ def demonstrations(request: SignedInRequest) -> HttpResponseBase:
     """Show the author's demonstrations and the open assignments."""
     context = {
         "mine": demonstrations_of(request.user),
+        "pause": pause_for(request.user),
         "assignments": Assignment.objects.open().select_related("guidelines").order_by("pk"),
     }
     return render(request, "webapp/demonstrations/list.html", context)
@@ -65,6 +68,9 @@ def start(request: SignedInRequest, pk: int) -> HttpResponseBase:
         )
     except (NotFoundError, AssignmentClosedError, AssignmentFullError):
         messages.info(request, "This assignment takes no more work. Choose another one.")
+        return redirect("demonstrations")
+    except PausedError as error:
+        messages.info(request, as_sentence(error))
         return redirect("demonstrations")
     return redirect("demonstration", pk=begun.pk)
 

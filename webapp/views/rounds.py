@@ -8,6 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from annotation import services
 from annotation.errors import QualificationError, RoundConfigError
 from annotation.models import Guidelines, Requirement, Round
+from annotation.pauses import active_pause
 from annotation.selectors import get_round_for
 from records.errors import RecordError
 from records.preferences import Axis
@@ -24,6 +25,7 @@ def rounds(request: SignedInRequest) -> HttpResponseBase:
     """List the rounds, the open ones first, and the guidelines."""
     context = {
         "rounds": round_rows(),
+        "pause": active_pause(),
         "guidelines": Guidelines.objects.select_related("created_by").order_by("-pk"),
     }
     return render(request, "webapp/rounds/list.html", context)

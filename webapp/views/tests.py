@@ -8,8 +8,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotation import services
-from annotation.errors import AnnotationError, NoAttemptLeftError, QualificationError, StateError
+from annotation.errors import (
+    AnnotationError,
+    NoAttemptLeftError,
+    PausedError,
+    QualificationError,
+    StateError,
+)
 from annotation.models import Sitting
+from annotation.pauses import pause_for
 from annotation.qualifying import (
     get_sitting_for,
     get_sitting_to_grade_for,
@@ -22,7 +29,7 @@ from webapp import kept
 from webapp.access import SignedInRequest, roles
 from webapp.forms.qualifications import GradesForm, values_of
 from webapp.selectors.qualifications import qualification_page, sitting_page
-from webapp.wording import capitalised
+from webapp.wording import as_sentence, capitalised
 
 PAGE_SIZE = 50
 
@@ -32,7 +39,8 @@ PAGE_SIZE = 50
 @require_safe
 def tests(request: SignedInRequest) -> HttpResponseBase:
     """List the tests and tutorials with where one stands in each."""
-    return render(request, "webapp/tests/list.html", {"rows": tests_for(request.user)})
+    context = {"rows": tests_for(request.user), "pause": pause_for(request.user)}
+    return render(request, "webapp/tests/list.html", context)
 
 
 @roles("annotator")
@@ -47,11 +55,12 @@ def test(request: SignedInRequest, pk: int) -> HttpResponseBase:
                 annotator=request.user, qualification=row.qualification
             )
             opened = services.start_sitting(annotator=request.user, attempt=attempt)
-        except (NoAttemptLeftError, QualificationError, StateError) as error:
-            messages.warning(request, capitalised(error) + ".")
+        except (NoAttemptLeftError, PausedError, QualificationError, StateError) as error:
+            messages.warning(request, as_sentence(error))
             return redirect("test", pk=pk)
         return redirect("sitting", pk=opened.pk)
-    context = {"page": qualification_page(row), "now": timezone.now()}
+    pause = pause_for(request.user)
+    context = {"page": qualification_page(row), "now": timezone.now(), "pause": pause}
     return render(request, "webapp/tests/test.html", context)
 
 

@@ -168,10 +168,24 @@ for (const name of ["pointermove", "keydown", "scroll", "pointerdown"]) {
 }
 setInterval(() => {
   const field = document.querySelector("[data-active-seconds]");
-  if (!field || document.hidden || Date.now() - lastSign > IDLE) return;
-  activeMilliseconds += 250;
-  field.value = (activeMilliseconds / 1000).toFixed(1);
+  const isAway = document.hidden || Date.now() - lastSign > IDLE;
+  if (field && !isAway) {
+    activeMilliseconds += 250;
+    field.value = (activeMilliseconds / 1000).toFixed(1);
+  }
+  showTime(isAway);
 }, 250);
+
+// In the header of a pair: the same time. It is hidden from screen readers, which it would drown.
+function showTime(isAway) {
+  const clock = document.getElementById("active-time");
+  if (!clock) return;
+  clock.hidden = !judgeForm();
+  clock.toggleAttribute("data-away", isAway);
+  const seconds = Math.floor(activeMilliseconds / 1000);
+  const text = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  if (clock.textContent !== text) clock.textContent = text;
+}
 
 // Narrow screens: which responses were read to their end
 
@@ -200,6 +214,7 @@ function begin() {
   const comparison = form && `${form.dataset.draftTarget} ${form.dataset.draftId}`;
   if (comparison !== shownComparison) activeMilliseconds = 0;
   shownComparison = comparison;
+  showTime(false);
   watchReading();
   describe();
   document.getElementById("announcement").textContent = current.querySelector("h1").textContent;
