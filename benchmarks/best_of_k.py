@@ -7,6 +7,7 @@ import json
 import math
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from language.chat import fit_prompt
 from language.models import load_policy, save_model
 from language.tokenizers import eos_id_of
 
-TRANSFORMERS = ["torch==2.13.0", "transformers==5.23.0"]
+TRANSFORMERS = ["torch==2.13.0", "transformers==5.23.0", "psutil==7.2.2"]
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS = 128, 256
 MEAN_TOKENS = 32
 NUM_PAIRS = 2000
@@ -48,10 +49,9 @@ WORK = (
 )
 
 
-def run() -> list[Result]:
+def run() -> Iterator[Result]:
     """Sample K responses to the same prompts, with ends as ragged as in real work."""
     texts = load_pairs(NUM_PAIRS)
-    results = []
     with tempfile.TemporaryDirectory() as name:
         for shape in ("nano", "small"):
             folder = Path(name) / shape
@@ -63,12 +63,9 @@ def run() -> list[Result]:
                 for p in texts.preferences[::every]
             ]
             prompts = [list(ids) for ids in found if ids is not None]
-            results += [
-                _measure(folder, work, prompts[: work.num_prompts], texts.source)
-                for work in WORK
-                if work.shape == shape
-            ]
-    return results
+            for work in WORK:
+                if work.shape == shape:
+                    yield _measure(folder, work, prompts[: work.num_prompts], texts.source)
 
 
 def _measure(folder: Path, work: Work, prompts: list[list[int]], source: str) -> Result:
