@@ -143,11 +143,7 @@ def get_slot_for(annotator: User, pk: int) -> Slot:
         NotAllowedError: The person is no annotator.
         NotFoundError: It is somebody else's, or there is none.
     """
-    require_role(annotator, ANNOTATORS)
-    slot = _OWN_SLOT.first(pk=pk, annotator=annotator.pk)
-    if slot is None:
-        raise NotFoundError("pair", pk)
-    return slot
+    return _slot_by(_OWN_SLOT, annotator, pk)
 
 
 def get_slot_to_judge_for(annotator: User, pk: int) -> Slot:
@@ -157,11 +153,7 @@ def get_slot_to_judge_for(annotator: User, pk: int) -> Slot:
         NotAllowedError: The person is no annotator.
         NotFoundError: It is somebody else's, or there is none.
     """
-    require_role(annotator, ANNOTATORS)
-    slot = _SLOT_TO_JUDGE.first(pk=pk, annotator=annotator.pk)
-    if slot is None:
-        raise NotFoundError("pair", pk)
-    return slot
+    return _slot_by(_SLOT_TO_JUDGE, annotator, pk)
 
 
 def get_gold_for(lead: User, pk: int) -> GoldComparison:
@@ -361,3 +353,11 @@ def _one(rows: QuerySet[T], what: str, pk: int) -> T:
     if row is None:
         raise NotFoundError(what, pk)
     return row
+
+
+def _slot_by(statement: Prepared[Slot], annotator: User, pk: int) -> Slot:
+    require_role(annotator, ANNOTATORS)
+    slot = statement.first(pk=pk, annotator=annotator.pk)
+    if slot is None:
+        raise NotFoundError("pair", pk)
+    return slot

@@ -7,16 +7,15 @@ import torch
 from torch import Tensor
 
 from language.adapters import save_merged_model
-from language.engines import LocalEngine
 from language.models import load_policy
 from language.packing import packed_hidden
 from language.scalars import head_of, load_scalar_model
 from policies.networks import POLICY, Networks, adapter_networks, logprobs_of, shared_networks
 from policies.ppo_models import create_learners
-from policies.rollouts import Rollout, groups_of, sample_rollout
-from records.configs import PPOConfig, SamplingConfig
+from policies.rollouts import Rollout, groups_of
+from records.configs import PPOConfig
 from tests.models import tiny_policy, tiny_tokenizer
-from tests.policies.toys import encoded, prompts
+from tests.policies.toys import sampled
 
 
 @pytest.fixture
@@ -28,18 +27,6 @@ def networks() -> Networks:
         for parameter in (*made.policy_parameters.values(), *made.value_parameters.values()):
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     return made
-
-
-def sampled(networks: Networks) -> Rollout:
-    return sample_rollout(
-        LocalEngine(networks.as_policy()),
-        encoded(*prompts(6)),
-        list(range(6)),
-        sampling=SamplingConfig(max_new_tokens=10),
-        eos_id=2,
-        rows_per_batch=6,
-        device=torch.device("cpu"),
-    )
 
 
 def own_logprobs(networks: Networks, rollout: Rollout) -> Tensor:

@@ -31,6 +31,7 @@ from tests.policies.toys import (
     assert_equal_weights,
     create_run,
     metrics_of,
+    run_ppo,
     token_scorer,
     weights_of,
     write_inputs,
@@ -99,11 +100,7 @@ def run_alike(
     directory, spec = create_run(root, RunKind.PPO, config, inputs)
     same = spec.inputs["reference"]._replace(digest=spec.inputs["policy"].digest)
     spec = replace(spec, inputs={**spec.inputs, "reference": same})
-    for steps in stops:
-        with pytest.raises(RunStopped):
-            ppo(directory, spec, StopAfter(directory, config, steps=steps))
-    ppo(directory, spec, RunContext(directory, config))
-    return directory
+    return run_ppo(directory, spec, config, stops)
 
 
 def test_the_coefficient_follows_the_divergence_that_was_penalised(

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from language.engines import LocalEngine
 from language.kept_adapters import (
     ADAPTER_FOLDER,
     AdapterWeights,
@@ -24,8 +23,8 @@ from language.scalars import load_scalar_model, score_rows
 from policies.networks import WHITE, Networks, adapter_networks, logprobs_of, packed_values
 from policies.ppo import ppo
 from policies.reward_adapters import AdapterScorer, find_reward_adapters
-from policies.rollouts import Rollout, groups_of, sample_rollout
-from records.configs import PPOConfig, RunKind, SamplingConfig
+from policies.rollouts import Rollout, groups_of
+from records.configs import PPOConfig, RunKind
 from records.errors import RecordError
 from records.ppo_choices import RewardNetwork, ValueNetwork
 from records.preferences import Axis
@@ -36,9 +35,9 @@ from tests.policies.toys import (
     StopAfter,
     assert_equal_weights,
     create_run,
-    encoded,
     metrics_of,
-    prompts,
+    run_ppo,
+    sampled,
     weights_of,
     write_adapter_model,
     write_finetuned_policy,
@@ -105,18 +104,6 @@ def networks_on(inputs: dict[str, Path], *, has_models: bool = True) -> Networks
         for parameter in networks.policy_parameters.values():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     return networks
-
-
-def sampled(networks: Networks) -> Rollout:
-    return sample_rollout(
-        LocalEngine(networks.as_policy()),
-        encoded(*prompts(6)),
-        list(range(6)),
-        sampling=SamplingConfig(max_new_tokens=10),
-        eos_id=2,
-        rows_per_batch=6,
-        device=torch.device("cpu"),
-    )
 
 
 def scorer_of(networks: Networks) -> AdapterScorer:
@@ -338,11 +325,7 @@ def test_a_policy_that_is_no_adapter_of_the_reference_is_refused(
 def run_from(root: Path, inputs: dict[str, Path], stops: tuple[int, ...] = ()) -> RunDirectory:
     """Run with a policy that is not the reference, interrupted after so many iterations."""
     directory, spec = create_run(root, RunKind.PPO, ADAPTERS, inputs)
-    for steps in stops:
-        with pytest.raises(RunStopped):
-            ppo(directory, spec, StopAfter(directory, ADAPTERS, steps=steps))
-    ppo(directory, spec, RunContext(directory, ADAPTERS))
-    return directory
+    return run_ppo(directory, spec, ADAPTERS, stops)
 
 
 # Which reward models may stand on the base.

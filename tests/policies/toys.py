@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,6 +17,7 @@ from transformers import (
 
 from language.adapters import add_adapters_, merge_adapters_
 from language.chat import encode_prompt
+from language.engines import LocalEngine
 from language.kept_adapters import (
     ADAPTER_FOLDER,
     KeptAdapter,
@@ -25,10 +27,20 @@ from language.kept_adapters import (
 )
 from language.models import load_policy, save_model
 from language.rows import TokenRow
-from language.runs import RunContext
+from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model
 from policies.encoding import EncodedPrompt
-from records.configs import OptimizerConfig, RunConfig, RunKind, Schedule
+from policies.networks import Networks
+from policies.ppo import ppo
+from policies.rollouts import Rollout, sample_rollout
+from records.configs import (
+    OptimizerConfig,
+    PPOConfig,
+    RunConfig,
+    RunKind,
+    SamplingConfig,
+    Schedule,
+)
 from records.dialogues import Dialogue
 from records.prompts import Demonstration, Prompt, write_demonstrations, write_prompts
 from records.rundirs import RunDirectory, RunInput, RunSpec
@@ -205,3 +217,27 @@ def row(prompt_ids: Sequence[int], response_ids: Sequence[int]) -> TokenRow:
 def tokenizer() -> PreTrainedTokenizerBase:
     """Return the tiny tokenizer."""
     return tiny_tokenizer()
+
+
+def sampled(networks: Networks) -> Rollout:
+    """Return six responses of at most ten tokens by the policy of `networks`."""
+    return sample_rollout(
+        LocalEngine(networks.as_policy()),
+        encoded(*prompts(6)),
+        list(range(6)),
+        sampling=SamplingConfig(max_new_tokens=10),
+        eos_id=2,
+        rows_per_batch=6,
+        device=torch.device("cpu"),
+    )
+
+
+def run_ppo(
+    directory: RunDirectory, spec: RunSpec, config: PPOConfig, stops: tuple[int, ...] = ()
+) -> RunDirectory:
+    """Run PPO to the end, interrupted after so many iterations each."""
+    for steps in stops:
+        with pytest.raises(RunStopped):
+            ppo(directory, spec, StopAfter(directory, config, steps=steps))
+    ppo(directory, spec, RunContext(directory, config))
+    return directory
