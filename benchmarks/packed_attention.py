@@ -1,8 +1,9 @@
 """Ways to attend over packed pairs: tokens per CPU second of one layer's attention, with backward.
 
 Ours takes fused causal attention segment by segment. The peer is the best of the others: SDPA with
-a mask over the whole line, SDPA with a mask for each dialogue, products that keep the
-probabilities, and SDPA over padded rows whose prompts are not shared.
+a mask over the whole line, SDPA with a mask for each dialogue, nested passes (prompts first, then
+each response against the keys of its prompt and its own), products that keep the probabilities,
+and SDPA over padded rows whose prompts are not shared.
 """
 
 from collections.abc import Callable, Iterator
@@ -94,17 +95,49 @@ def _ways(
             outputs.append(scores.softmax(dim=-1) @ value)
         return torch.cat(outputs, dim=2)
 
+    branches = _branches(layout)
+
+    def nested(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        outputs = []
+        for start, end, prompt_start, prompt_end in branches:
+            own = slice(start, end)
+            if prompt_start == prompt_end:
+                parts = (query[:, :, own], key[:, :, own], value[:, :, own])
+                outputs.append(F.scaled_dot_product_attention(*parts, is_causal=True))
+                continue
+            seen = [*range(prompt_start, prompt_end), *range(start, end)]
+            parts = (query[:, :, own], key[:, :, seen], value[:, :, seen])
+            mask = allowed[start:end, seen]
+            outputs.append(F.scaled_dot_product_attention(*parts, attn_mask=mask))
+        return torch.cat(outputs, dim=2)
+
     return {
         "segments": partial(_work, lambda *t: attend_by_segments(*t, layout, scale), line),
         "mask over the line": partial(
             _work, partial(F.scaled_dot_product_attention, attn_mask=allowed), line
         ),
         "mask per dialogue": partial(_work, by_dialogue, line),
+        "nested passes": partial(_work, nested, line),
         "products per dialogue": partial(_work, by_products, line),
         "padded rows": partial(
             _work, partial(F.scaled_dot_product_attention, is_causal=True), padded
         ),
     }
+
+
+def _branches(layout: Layout) -> list[tuple[int, int, int, int]]:
+    """Return each segment's first token and end, and those of its prompt (nothing, for prompts)."""
+    kinds = torch.stack([layout.dialogue_T, layout.branch_T])
+    changes = (kinds.diff() != 0).any(dim=0).nonzero().flatten() + 1
+    bounds = [0, *changes.tolist(), kinds.shape[1]]
+    prompts: dict[int, tuple[int, int]] = {}
+    branches = []
+    for start, end in pairwise(bounds):
+        dialogue, branch = kinds[:, start].tolist()
+        if branch == 0:
+            prompts[dialogue] = (start, end)
+        branches.append((start, end, *(prompts[dialogue] if branch else (0, 0))))
+    return branches
 
 
 def _inputs(rows: int, length: int, heads: tuple[int, int], dtype: torch.dtype) -> list[Tensor]:
