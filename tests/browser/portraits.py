@@ -202,6 +202,21 @@ def test_the_pay_of_a_week(open_page: OpenPage, lead: User, tmp_path: Path, look
     take(page, folder, 1, "pay")
     page.goto(f"{reverse('pay')}?first={day}&last={day - timedelta(days=6)}")
     take(page, folder, 2, "refused")
+    page.goto(f"{reverse('pay')}?first=2020-01-01&last=2020-01-07")
+    take(page, folder, 3, "empty")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_refused_pause(open_page: OpenPage, lead: User, tmp_path: Path, look: str) -> None:
+    page = open_page(reverse("pause"), user=lead, **LOOKS[look])
+    folder = folder_for(f"pause-{look}", tmp_path)
+    take(page, folder, 1, "empty")
+    page.get_by_label("What annotators read").fill("The database moves to a larger machine.")
+    page.get_by_label("Expected back").fill("2020-01-01T08:00")
+    page.get_by_label("End by itself then").check()
+    page.get_by_role("button", name="Pause annotation").click()
+    page.locator(".field-error").first.wait_for()
+    take(page, folder, 2, "refused")
 
 
 @pytest.mark.parametrize("look", LOOKS)
