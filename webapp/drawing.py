@@ -10,6 +10,8 @@ from django.utils.safestring import SafeString, mark_safe
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 20, 42
 """Margins around the plotted area."""
+CHARACTER = 6.5
+"""About as wide is a letter of the drawing's text."""
 
 Writer = Callable[[float], str]
 """Turns a number into the text beside it."""
@@ -85,6 +87,15 @@ def add(
     element = ET.SubElement(parent, tag, {"class": css_class, **names})
     element.text = text or None
     return element
+
+
+def fitted(label: str, width: float) -> str:
+    """Return `label`, or its beginning and end where it is wider than `width`."""
+    room = max(3, int((width - 8) / CHARACTER))
+    if len(label) <= room:
+        return label
+    end = room // 2
+    return f"{label[: room - end - 1].rstrip()}…{label[len(label) - end :].lstrip()}"
 
 
 def draw_y_axis(

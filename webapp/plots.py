@@ -28,6 +28,7 @@ from webapp.drawing import (
     draw_x_axis,
     draw_y_axis,
     finish,
+    fitted,
     format_number,
     format_percent,
     nice_ticks,
@@ -173,7 +174,11 @@ def bar_chart(
     for index, label in enumerate(labels):
         middle = LEFT + slot * (index + 0.5)
         foot = HEIGHT - BOTTOM + 16
-        add(svg, "text", "plot-tick plot-tick-x", label, x=round(middle, 1), y=foot)
+        tick = add(
+            svg, "text", "plot-tick plot-tick-x", fitted(label, slot), x=round(middle, 1), y=foot
+        )
+        if tick.text != label:
+            ET.SubElement(tick, "title").text = label
     for number, item in enumerate(drawn):
         offset = (number - (len(drawn) - 1) / 2) * width
         for bar in item.bars:

@@ -47,7 +47,7 @@ def start_reward_report(
             kind=RunKind.REWARD_EVALUATION,
             config=config,
             inputs=inputs,
-            name=f"report on {version}",
+            name=f"Report on {version}",
         )
         dispatch.request_run(run.pk)
     return run
@@ -73,7 +73,7 @@ def start_scaling(*, version: RewardModelVersion) -> list[Run]:
                 kind=RunKind.REWARD_MODEL,
                 config=replace(config, data_share=share),
                 inputs=inputs,
-                name=f"{version} on {share:.1%} of its pairs",
+                name=f"{version} on {100 * share:g}% of its pairs",
             )
             for share in SHARES
             if share not in there

@@ -188,6 +188,21 @@ def test_a_bar_is_as_high_as_its_value_and_its_whisker_spans_the_interval() -> N
     assert plot.rows == (("V1", "50%", "25% to 75%", "200"),)
 
 
+def test_a_label_wider_than_its_bars_place_is_cut_in_the_middle_and_told_in_full() -> None:
+    names = ["hh-rlhf/helpful-online", "hh-rlhf/helpful-rejection-sampled", "round 1"]
+    plot = bar_chart(
+        plot_id="b",
+        title="Accuracy",
+        series=[BarSeries("accuracy", [Bar(name, 0.5) for name in names])],
+        value_label="accuracy",
+    )
+    ticks = [n for n in drawing_of(plot).iter() if n.get("class") == "plot-tick plot-tick-x"]
+    # a third of 496 is 165 wide: room for 24 letters of 6.5 beside 8 between two labels
+    assert [tick.text for tick in ticks] == [names[0], "hh-rlhf/hel…tion-sampled", names[2]]
+    assert [next((c.text for c in tick), None) for tick in ticks] == [None, names[1], None]
+    assert [row[0] for row in plot.rows] == names
+
+
 def test_a_negative_bar_hangs_from_the_zero_line() -> None:
     plot = bar_chart(
         plot_id="b",

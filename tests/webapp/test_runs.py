@@ -49,10 +49,10 @@ def test_older_runs_come_on_further_pages_and_none_is_shown_twice(lead_client: C
     older = re.search(r'href="(\?before=\d+)"', first)
     assert older is not None
     second = lead_client.get(reverse("runs") + older[1]).content.decode()
-    assert "Number 30" in first
-    assert "Number 00" not in first
-    assert "Number 00" in second
-    assert "Number 01" not in second
+    assert "number 30" in first
+    assert "number 00" not in first
+    assert "number 00" in second
+    assert "number 01" not in second
 
 
 def test_the_list_says_when_no_worker_takes_runs(lead_client: Client) -> None:

@@ -67,6 +67,12 @@ def number(value: object) -> str:
 
 
 @register.filter
+def count(value: object) -> str:
+    """Return a whole number with its thousands parted, a dash for nothing."""
+    return f"{value:,}" if isinstance(value, int) else "–"
+
+
+@register.filter
 def percent(value: object) -> str:
     """Return a share as a percentage, a dash for nothing."""
     return format_percent(float(value)) if isinstance(value, (int, float)) else "–"
