@@ -17,9 +17,11 @@ from types import FrameType
 import numpy as np
 import torch
 import torch.distributed as dist
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from language.devices import own_gpu, resolve_device, resolve_dtype
 from language.distributed import all_reduce_max_, is_lost_process
+from language.progress import ProgressBar
 from records.configs import RunConfig
 from records.rundirs import RunBusyError, RunDirectory, RunSpec
 
@@ -53,6 +55,7 @@ class RunContext:
         self._run_directory = run_directory
         self._started = time.monotonic()
         self._is_stop_requested = False
+        self._bar = ProgressBar()
 
     @property
     def is_main(self) -> bool:
@@ -88,13 +91,18 @@ class RunContext:
     def log(self, step: int, **metrics: float | int | str | None) -> None:
         """Append a row of metrics on the main process, with `seconds` since the start.
 
-        Numbers that JSON cannot hold (NaN, infinities) become None.
+        Numbers that JSON cannot hold (NaN, infinities) become None. A terminal shows a bar.
         """
         if not self.is_main:
             return
+        self._bar.show(step, metrics)
         row = {name: _finite(value) for name, value in metrics.items()}
         row["seconds"] = round(time.monotonic() - self._started, 3)
         self._run_directory.append_metrics(step, row)
+
+    def close(self) -> None:
+        """Leave the terminal as it was found, under the bar."""
+        self._bar.close()
 
 
 Command = Callable[[RunDirectory, RunSpec, RunContext], None]
@@ -120,13 +128,15 @@ def run_main(
     directory = RunDirectory(arguments.run_directory)
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
-        with ExitStack() as stack:
+        with ExitStack() as stack, logging_redirect_tqdm():
             if rank == 0:
                 stack.enter_context(directory.locked())
                 directory.clear_failure()
             spec = directory.read_spec()
             context = _prepare(stack, directory, spec, rank, world_size)
             commands[arguments.command](directory, spec, context)
+        if rank == 0:
+            sys.stderr.write(_outcome(directory))
     except RunStopped:
         sys.stderr.write(f"{package_name} {arguments.command}: stopped on request\n")
         return EXIT_STOPPED
@@ -174,6 +184,7 @@ def _prepare(
         torch.cuda.set_device(own_gpu())
     seed_everything(config.seed)
     context = RunContext(directory, config, rank=rank, world_size=world_size)
+    stack.callback(context.close)
     if world_size > 1:
         is_cuda = context.device.type == "cuda"
         dist.init_process_group(
@@ -187,6 +198,15 @@ def _prepare(
     for number in (signal.SIGTERM, signal.SIGINT):
         stack.callback(signal.signal, number, signal.signal(number, request_stop))
     return context
+
+
+def _outcome(directory: RunDirectory) -> str:
+    """Return where the result of a finished run lies, and what it made."""
+    result = directory.read_result()
+    assert result is not None, "a run that ends well has written its result"
+    lines = [f"finished: {directory.root / 'result.json'}"]
+    lines += [f"  {name}: {directory.root / path}" for name, path in result["outputs"].items()]
+    return "\n".join(lines) + "\n"
 
 
 def _finite(value: float | str | None) -> float | str | None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from functools import partial
 from pathlib import Path
@@ -49,6 +51,14 @@ def wait_for_rows(directory: RunDirectory, num: int) -> None:
         time.sleep(0.02)
 
 
+def _read(terminal: int) -> bytes:
+    """Return what is shown next; nothing once the child has closed the terminal."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
+
+
 def totals(directory: RunDirectory) -> list[tuple[int, float]]:
     return [(row["step"], row["total"]) for row in directory.read_metrics()[0]]
 
@@ -63,6 +73,23 @@ def test_a_run_logs_its_steps_and_writes_its_result(directory: RunDirectory) -> 
     assert set(rows[0]) == {"step", "total", "total_steps", "seconds"}
     assert result is not None
     assert result["summary"] == {"total": rows[-1]["total"], "processes": 1}
+
+
+def test_a_terminal_sees_a_bar_and_where_the_result_lies(directory: RunDirectory) -> None:
+    outer, inner = pty.openpty()
+    termios.tcsetwinsize(inner, (24, 80))
+    command = [sys.executable, "-m", "tests.language.running", "count", str(directory.root)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=inner)
+    os.close(inner)
+    shown = b"".join(iter(partial(_read, outer), b"")).decode()
+    assert process.wait(timeout=60) == 0
+    assert f"{TOTAL_STEPS}/{TOTAL_STEPS}" in shown
+    assert f"finished: {directory.root / 'result.json'}" in shown
+
+
+def test_where_nobody_watches_there_is_no_bar(directory: RunDirectory) -> None:
+    _, told = start(directory, sys.executable).communicate(timeout=60)
+    assert told == f"finished: {directory.root / 'result.json'}\n"
 
 
 def test_equal_seeds_give_equal_runs(directory: RunDirectory, tmp_path: Path) -> None:
@@ -150,6 +177,7 @@ def test_a_stopped_run_resumes_to_the_same_numbers(
 ) -> None:
     whole = RunDirectory.create(tmp_path / "whole", directory.read_spec())
     run_main("test", COMMANDS, ["count", str(whole.root)])
+    capsys.readouterr()
 
     interrupted = {"count": partial(count, interrupt_at=5, number=number)}
     stopped = run_main("test", interrupted, ["count", str(directory.root)])
