@@ -35,6 +35,7 @@ def _begin_session() -> None:
     os.environ["CONCORD_HOME"] = str(home)
     os.environ["CONCORD_SECRET_KEY"] = secret_key(home)
     os.environ["CONCORD_RESPONSE_FLOOR_MS"] = "0"
+    os.environ["PET_LOG_DIR"] = str(home / "torchrun")  # what torchrun leaves goes with the rest
     os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
     django.setup()
 

@@ -8,6 +8,7 @@ another worker. A Python exception in the run is nobody's accident: it fails the
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -107,6 +108,7 @@ class _Supervisor:
         self._token: UUID = run.claim_token
         self._directory: RunDirectory = run.directory
         self._log_path = self._directory.root / "log.txt"
+        self._torchrun_path = self._directory.root / "torchrun"
         self._log_start = 0
         self._follower = MetricsFollower(self._directory)
         self._last_beat = time.monotonic()
@@ -138,7 +140,8 @@ class _Supervisor:
         child = processes.start_child(
             command_of(RunKind(self._run.kind), config, self._directory),
             log_path=self._log_path,
-            environment=environment_of(config),
+            # torchrun keeps an empty folder for each of its starts; else they pile up in /tmp.
+            environment={**environment_of(config), "PET_LOG_DIR": str(self._torchrun_path)},
             folder=settings.BASE_DIR,
         )
         try:
@@ -146,6 +149,7 @@ class _Supervisor:
         finally:
             if child.poll() is None:
                 processes.kill_tree(child)
+            shutil.rmtree(self._torchrun_path, ignore_errors=True)
         return self._ending_of(child.returncode, is_stopped=is_stopped), child.returncode
 
     def _watch(self, child: subprocess.Popen[bytes]) -> bool:

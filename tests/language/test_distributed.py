@@ -68,7 +68,12 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, ob
             *("--nproc-per-node=2", str(script), str(folder)),
         ],
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        env={
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "PATH": "/usr/bin:/bin",
+            "PET_LOG_DIR": str(folder),
+        },
         check=True,
         capture_output=True,
         timeout=120,

@@ -98,6 +98,7 @@ def test_a_process_killed_under_torchrun_is_resumed_and_its_metrics_equal_an_uni
     assert (run.state, run.attempts) == (Run.State.FINISHED, 1), run.error_traceback
     assert "Signal 9 (SIGKILL)" in (run.directory.root / "log.txt").read_text()
     assert stored_metrics(run) == uninterrupted_metrics()
+    assert not (run.directory.root / "torchrun").exists()
 
 
 def test_a_run_of_two_processes_of_which_one_is_killed_is_resumed() -> None:
