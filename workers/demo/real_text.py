@@ -75,7 +75,7 @@ class RealTextScale:
             eval_every=5,
             checkpoint_every=5,
             optimizer=OptimizerConfig(
-                learning_rate=5e-5, schedule=Schedule.CONSTANT, adam_epsilon=1e-8
+                learning_rate=1e-4, schedule=Schedule.CONSTANT, adam_epsilon=1e-8
             ),
         )
     )
