@@ -73,7 +73,7 @@ def _sweep(summary: Mapping[str, Any]) -> Plot:
         x_mark=None if temperature is None else (temperature, f"chosen: {temperature:g}"),
     )
     at = "" if temperature is None else f" The responses were drawn at {temperature:g}."
-    words = f"No temperatures were tried.{at} sweep_temperatures in the config tries several."
+    words = f"No temperatures were tried.{at} The setting “Sweep temperatures” tries several."
     return replace(plot, empty_text=words)
 
 
@@ -91,6 +91,7 @@ def _below_chosen(summary: Mapping[str, Any]) -> Plot:
         series=[BarSeries("below", bars)],
         value_label="difference on the same prompts, by temperature",
         y_range=(min([0.0, *lows]), max([0.0, *highs])),
+        write=lambda value: f"{value:.2f}",  # ten of them stand side by side
     )
 
 

@@ -62,8 +62,8 @@ def test_the_others_stand_by_how_far_they_are_below_with_their_paired_interval()
     plot = by_id(SWEPT)["plot-below-chosen"]
     # 4 - 2 and 6 - 2: 3, standard error sqrt(2) / sqrt(2) = 1, so 3 - 1.96 to 3 + 1.96.
     assert [row[:3] for row in plot.rows] == [
-        ("0.6", "3", "1.04 to 4.96"),
-        ("1.4", "2", "0.04 to 3.96"),
+        ("0.6", "3.00", "1.04 to 4.96"),
+        ("1.4", "2.00", "0.04 to 3.96"),
     ]
     assert plot.title == "Best of 5: how far below the chosen temperature"
 
@@ -86,7 +86,7 @@ def test_without_a_sweep_the_plot_says_so_and_where_to_ask_for_one() -> None:
     assert plots["plot-sweep"].rows == ()
     assert plots["plot-sweep"].empty_text == (
         "No temperatures were tried. The responses were drawn at 1.2. "
-        "sweep_temperatures in the config tries several."
+        "The setting “Sweep temperatures” tries several."
     )
     assert plots_of_sampling({}) == []
 
