@@ -28,7 +28,7 @@ _PROMPTS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class SweepScale:
-    """How big the experiment is; the defaults take about ten minutes on a quiet core."""
+    """How big the experiment is; the defaults take about six minutes on a quiet core."""
 
     sandbox: SandboxScale = field(default_factory=SandboxScale)
     num_responses: int = 16
