@@ -22,6 +22,7 @@ EXPERIMENTS = (
     "ghost_attention",
     "context_distillation",
     "ablations",
+    "temperature_sweep",
 )
 """Measure quality, not speed, and take long: they run where they are named."""
 

@@ -1,4 +1,4 @@
-"""The sandbox as the demo makes it, without its site: base, SFT and three reward models.
+"""The sandbox as the demo makes it, without its site: base, SFT and two or three reward models.
 
 Configs and sizes are the demo's first iteration. What differs: judges are careful annotators alone,
 and pairs are of two responses of the SFT policy, at the ends of the demo's range of temperatures.
@@ -38,7 +38,8 @@ class SandboxWorld:
     base: Path
     sft: Path
     reward_models: Mapping[str, Path]
-    """By the role of an input: `helpfulness`, `safety`, and `general`, which is the monitor."""
+    """By the role of an input: `helpfulness`, `safety`, and, where it was asked for, `general`: the
+    monitor."""
     accuracy: Mapping[str, Any]
     """Of each reward model on its held-out pairs, by rating and overall."""
 
@@ -54,27 +55,29 @@ def alone(config: C) -> C:
 
 
 def build_world(
-    folder: Path, scale: SandboxScale, *, num_general_pairs: Mapping[Axis, int]
+    folder: Path, scale: SandboxScale, *, num_general_pairs: Mapping[Axis, int] | None = None
 ) -> SandboxWorld:
-    """Return the models in `folder`, made now as far as they are not there."""
+    """Return the models in `folder`, made now as far as they are not there.
+
+    The monitor is among them where it is said on how many pairs it is trained.
+    """
     base, sft = _first_policies(folder, scale)
     num_pairs = {Axis.HELPFULNESS: scale.num_helpfulness[0], Axis.SAFETY: scale.num_safety[0]}
-    sampled, written = (
-        _snapshot(folder / name, pairs, _made_by(counts, policy), scale.test_share)
-        for name, pairs, counts, policy in (
-            ("pairs", _sampled_pairs(sft, num_pairs, scale.ppo.sampling), num_pairs, sft),
-            ("general-pairs", _written_pairs(num_general_pairs), num_general_pairs, None),
-        )
-    )
-    # The monitor has its own layers and its own pairs, so that it is no copy of what it watches.
-    general = replace(scale.helpfulness, is_general=True)
+    pairs = _sampled_pairs(sft, num_pairs, scale.ppo.sampling)
+    sampled = _snapshot(folder / "pairs", pairs, _made_by(num_pairs, sft), scale.test_share)
+    wanted = [
+        (Axis.HELPFULNESS.value, scale.helpfulness, sft, sampled),
+        (Axis.SAFETY.value, scale.safety, sft, sampled),
+    ]
+    if num_general_pairs is not None:
+        # Its own layers and its own pairs, so that it is no copy of what it watches.
+        pairs, made_by = _written_pairs(num_general_pairs), _made_by(num_general_pairs, None)
+        written = _snapshot(folder / "general-pairs", pairs, made_by, scale.test_share)
+        general = replace(scale.helpfulness, is_general=True)
+        wanted.append((GENERAL, general, base, written))
     runs = {
         scope: finished_run(folder / scope, alone(config), {"policy": start, "snapshot": snapshot})
-        for scope, config, start, snapshot in (
-            (Axis.HELPFULNESS.value, scale.helpfulness, sft, sampled),
-            (Axis.SAFETY.value, scale.safety, sft, sampled),
-            (GENERAL, general, base, written),
-        )
+        for scope, config, start, snapshot in wanted
     }
     return SandboxWorld(
         base=base,

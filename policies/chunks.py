@@ -48,8 +48,11 @@ def work_in_chunks(
     total_steps: int,
     run_directory: RunDirectory,
     context: RunContext,
+    steps_before: int = 0,
 ) -> None:
-    """Do the chunks that are not there yet, a row of metrics each, step k + 1 for chunk k.
+    """Do the chunks that are not there yet, a row of metrics each, for chunk k its step k + 1.
+
+    Steps count on from `steps_before`, those of the run's earlier phases.
 
     In each round every process does one chunk. A chunk must depend on its number alone: then a run
     that is started again comes to the same, with as many processes or others.
@@ -60,11 +63,12 @@ def work_in_chunks(
     num_done = min(num_chunks, gather_objects(chunks.num_leading())[0])
     num_done -= num_done % context.world_size if num_done < num_chunks else 0
     if context.is_main and num_done < num_chunks:
-        run_directory.drop_metrics_after(num_done)
+        run_directory.drop_metrics_after(steps_before + num_done)
     for round_start in range(num_done, num_chunks, context.world_size):
         number = round_start + context.rank
         content, row = work(number) if number < num_chunks else (None, {})
-        for step, values in enumerate(gather_objects(row), start=round_start + 1):
+        first_step = steps_before + round_start + 1
+        for step, values in enumerate(gather_objects(row), start=first_step):
             if values:
                 context.log(step, total_steps=total_steps, **values)
         if number < num_chunks:

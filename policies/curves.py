@@ -1,6 +1,7 @@
-"""The max-versus-median curve: what rejection sampling stands to gain from more samples.
+"""Best and median of n responses: what rejection sampling stands to gain from more samples.
 
-Shapes: P prompts, K responses per prompt.
+Expectations are exact, over all subsets of n of a prompt's K responses, and so have less noise than
+the first n responses would give. Shapes: P prompts, K responses per prompt.
 """
 
 from math import comb
@@ -23,25 +24,39 @@ class CurvePoint(NamedTuple):
 def max_median_curve(scores_PK: Tensor) -> list[CurvePoint]:
     """Return expected maximum and median score of n of the K samples, for n up to K.
 
-    The two lines of arXiv:2307.09288, figure 7. The expectation is exact, over all subsets of n of
-    a prompt's K samples, and so has less noise than the first n samples would give. Up to 16 each
-    n is listed, beyond that the powers of two and K.
+    The two lines of arXiv:2307.09288, figure 7, at the sizes of `curve_sizes`.
     """
-    num_responses = scores_PK.shape[1]
     sorted_PK = scores_PK.double().sort(dim=1).values
-    sizes = {n for n in range(1, num_responses + 1) if n <= _EVERY_SIZE_UP_TO or n & (n - 1) == 0}
     points = []
-    for n in sorted(sizes | {num_responses}):
+    for n in curve_sizes(scores_PK.shape[1]):
         middle = (
-            _expected_rank(sorted_PK, n, (n + 1) // 2),
-            _expected_rank(sorted_PK, n, n // 2 + 1),
+            _expected_rank(sorted_PK, n, (n + 1) // 2).mean(),
+            _expected_rank(sorted_PK, n, n // 2 + 1).mean(),
         )
-        points.append(CurvePoint(n, _expected_rank(sorted_PK, n, n), sum(middle) / 2))
+        best = _expected_rank(sorted_PK, n, n).mean()
+        points.append(CurvePoint(n, float(best), float(sum(middle)) / 2))
     return points
 
 
-def _expected_rank(sorted_PK: Tensor, n: int, rank: int) -> float:
-    """Return the mean over prompts of the `rank`-th smallest of n samples, over all subsets.
+def curve_sizes(num_responses: int) -> list[int]:
+    """Return the n at which curves have points: each up to 16, then the powers of two, and K."""
+    sizes = {n for n in range(1, num_responses + 1) if n <= _EVERY_SIZE_UP_TO or n & (n - 1) == 0}
+    return sorted(sizes | {num_responses})
+
+
+def expected_best(scores_PK: Tensor, n: int) -> Tensor:
+    """Return best_P, the expected maximum of n of each prompt's K scores.
+
+    Raises:
+        ValueError: `n` is not between 1 and K.
+    """
+    if not 1 <= n <= scores_PK.shape[1]:
+        raise ValueError(f"n {n} is not between 1 and {scores_PK.shape[1]}, the scores per prompt")
+    return _expected_rank(scores_PK.double().sort(dim=1).values, n, n)
+
+
+def _expected_rank(sorted_PK: Tensor, n: int, rank: int) -> Tensor:
+    """Return the expected `rank`-th smallest of n samples of each prompt, over all subsets.
 
     The i-th smallest of K is the rank-th smallest of a subset when rank - 1 members lie below it
     and n - rank above.
@@ -50,4 +65,4 @@ def _expected_rank(sorted_PK: Tensor, n: int, rank: int) -> float:
     weights = [
         comb(i, rank - 1) * comb(total - 1 - i, n - rank) / comb(total, n) for i in range(total)
     ]
-    return float((sorted_PK @ torch.tensor(weights, dtype=torch.float64)).mean())
+    return sorted_PK @ torch.tensor(weights, dtype=torch.float64)

@@ -63,11 +63,14 @@ def rescore_pool(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_tokens: int,
+    max_row_tokens: int,
     threshold: float,
 ) -> Rescored:
     """Return the pool with scores of this iteration's reward models: old scores do not compare.
 
     Tokens are those once sampled; only where the tokenizer has changed is the text encoded anew.
+    `max_tokens` bounds a prompt, `max_row_tokens` prompt and response: earlier iterations may have
+    allowed more.
     """
     digest = tokenizer_digest(tokenizer)
     skipped: Counter[str] = Counter()
@@ -80,8 +83,12 @@ def rescore_pool(
         for sample in group if encoded.prompts else []:
             is_current = sample.tokenizer == digest
             ids = sample.ids if is_current else tuple(encode_response(tokenizer, sample.response))
+            row = TokenRow(encoded.prompts[0].ids, ids)
+            if row.num_tokens > max_row_tokens:
+                skipped["too_long"] += 1
+                continue
             kept.append(sample._replace(ids=ids, tokenizer=digest))
-            rows.append(TokenRow(encoded.prompts[0].ids, ids))
+            rows.append(row)
     if not rows:
         return Rescored([], skipped)
     is_safety = [sample.prompt.is_safety for sample in kept]

@@ -17,6 +17,7 @@ from records.ppo_choices import (
 )
 from records.preferences import Axis, Rating
 from records.servers import LOCAL, check_engine_name
+from records.sweeps import check_sweep_temperatures
 
 
 class RunKind(StrEnum):
@@ -316,13 +317,21 @@ class RejectionSamplingConfig(RunConfig):
     Inputs: `policy` (sampled from), `start` (fine-tuned; the base model by the paper's reading),
     `prompts` (JSON Lines), `helpfulness`, `safety` (reward models), optional `general` (a reward
     model that scores the responses too, and by which none is chosen), optional `pool` (the samples
-    kept by earlier iterations). Outputs: `policy`, `pool`.
+    kept by earlier iterations). Outputs: `policy`, `pool`, `demonstrations` (what was selected, to
+    fine-tune other policies on).
     """
 
     num_responses: int = bounded(8, low=1, high=1024)
     """K, responses sampled per prompt."""
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=1.2))
     """How the K responses are drawn; the paper's best temperature is 1.2 to 1.3."""
+    sweep_temperatures: tuple[float, ...] = bounded((), above=0.0, high=5.0)
+    """Temperatures tried before the prompts are sampled, 2 to 32 of them; the one with the best
+    expected best of K takes the place of sampling.temperature. Empty tries none. The paper finds it
+    anew every round; its figure 8 tries 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4 and 1.5."""
+    num_sweep_prompts: int = bounded(100, low=2, high=10_000)
+    """Prompts that each of these temperatures is tried on with K responses, spread evenly over all
+    of them; all where there are fewer."""
     engine: str = LOCAL
     """What draws them: local, the run itself, or the name of a server in the operator's file."""
     pool_size: int = bounded(2, low=0, high=64)
@@ -339,6 +348,7 @@ class RejectionSamplingConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_engine_name(self.engine)
+        check_sweep_temperatures(self.sweep_temperatures)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,10 @@ def bounded(
     high: float | None = None,
     above: float | None = None,
 ) -> Any:  # noqa: ANN401
-    """Return a dataclass field whose value must lie in [low, high] and, with `above`, exceed it."""
+    """Return a dataclass field whose value must lie in [low, high] and, with `above`, exceed it.
+
+    Of a tuple each item must.
+    """
     metadata = {"low": low, "high": high, "above": above}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -49,8 +52,9 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, (int, float)) and field.metadata:
-                _check_bounds(field, value)
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, (int, float)) and field.metadata:
+                    _check_bounds(field, item)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; `from_json` reverses it."""

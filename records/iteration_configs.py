@@ -37,6 +37,13 @@ class PPOReference(StrEnum):
     BASE = "base"
 
 
+class RejectionSamplingStart(StrEnum):
+    """The policy that rejection sampling fine-tunes."""
+
+    BASE = "base"
+    NEWEST = "newest"
+
+
 class RewardModelStart(StrEnum):
     """The policy whose layers an iteration's reward models start from."""
 
@@ -91,6 +98,10 @@ class IterationConfig(Config):
     """not_worse stops the iteration where a reward model's accuracy is below its predecessor's by
     more than the 95% Wilson interval allows for chance; better stops it unless it is above; off
     never stops it."""
+    rejection_sampling_start: RejectionSamplingStart = RejectionSamplingStart.BASE
+    """What rejection sampling fine-tunes: base, from which every version restarts (the paper's
+    reading), or newest, the policy that is sampled from. A base smaller than the newest, with its
+    tokenizer, learns from the larger policy's responses: distillation."""
     has_pool: bool = True
     """Whether the best samples of the previous iteration compete with the fresh ones."""
     ppo_reference: PPOReference = PPOReference.START
@@ -154,6 +165,8 @@ class IterationConfig(Config):
         for name, rank in ranks.items():
             if not rank:
                 raise RecordError(f"{name}.lora_rank", f"{needed} at least 1")
+        if self.rejection_sampling_start is not RejectionSamplingStart.BASE:
+            raise RecordError("rejection_sampling_start", f"{needed} base")
         if self.ppo_reference is not PPOReference.BASE:
             raise RecordError("ppo_reference", f"{needed} base")
         if self.reward_model_start is not RewardModelStart.BASE:

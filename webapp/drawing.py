@@ -119,6 +119,15 @@ def draw_x_axis(svg: ET.Element, scale: Scale, ticks: Sequence[float], label: st
     draw_label(svg, label)
 
 
+def draw_x_mark(svg: ET.Element, scale: Scale, value: float, words: str) -> None:
+    """Draw an upright line at `value`, with what it means written above it."""
+    x, foot = scale(value), HEIGHT - BOTTOM
+    add(svg, "line", "plot-reference", x1=x, x2=x, y1=TOP, y2=foot)
+    share = (x - LEFT) / (WIDTH - RIGHT - LEFT)
+    side = "start" if share < 0.15 else "end" if share > 0.85 else "middle"
+    add(svg, "text", f"plot-mark plot-mark-{side}", words, x=x, y=TOP - 7)
+
+
 def draw_label(svg: ET.Element, label: str) -> None:
     """Write below the axis what it shows."""
     add(svg, "text", "plot-label", label, x=(WIDTH - RIGHT + LEFT) / 2, y=HEIGHT - 6)

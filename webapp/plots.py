@@ -26,6 +26,7 @@ from webapp.drawing import (
     canvas,
     draw_label,
     draw_x_axis,
+    draw_x_mark,
     draw_y_axis,
     finish,
     fitted,
@@ -83,6 +84,8 @@ class Plot:
     rows: tuple[tuple[str, ...], ...]
     has_bars: bool = False
     """Whether the legend shows patches instead of lines."""
+    empty_text: str = "No values yet"
+    """What stands there where there are no rows."""
 
 
 def line_plot(
@@ -94,8 +97,11 @@ def line_plot(
     y_range: tuple[float, float] | None = None,
     description: str = "",
     is_noisy: bool = True,
+    x_mark: tuple[float, str] | None = None,
 ) -> Plot:
     """Return lines over a common x axis; points that are not finite are left out.
+
+    `x_mark` is an x within the points that is pointed out, and in which words.
 
     Of long and noisy series the line is a moving mean and, where it is alone, its points are faint
     behind it, thinned to the extremes of equal stretches, so that a spike stays visible.
@@ -118,6 +124,8 @@ def line_plot(
     svg = canvas(plot_id, title, description)
     draw_y_axis(svg, y_scale, y_ticks)
     draw_x_axis(svg, x_scale, x_ticks, x_label)
+    if x_mark is not None:
+        draw_x_mark(svg, x_scale, *x_mark)
     for number, line in enumerate(drawn, start=1):
         mean = smoothed(line.points) if is_noisy else line.points
         if len(drawn) == 1 and mean is not line.points:

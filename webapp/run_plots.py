@@ -20,8 +20,9 @@ from webapp.plots import (
 from webapp.wording import capitalised, spoken
 
 _UNPLOTTED = re.compile(
-    r"^(step|total_steps|seconds.*|.*_per_second|pairs|rows|.*tokens_seen|alarm_\w+)$"
+    r"^(step|total_steps|seconds.*|.*_per_second|pairs|rows|.*tokens_seen|alarm_\w+|sweep_\w+)$"
 )
+"""What no plot over steps shows; `webapp.sampling_plots` draws a sweep over temperatures."""
 
 
 class _Group(NamedTuple):

@@ -59,7 +59,8 @@ def start_iteration(
     Args:
         name: Name of the policy version to be.
         config: What it learns from and how.
-        base_policy: Fine-tuned by rejection sampling; also the reference of the reported KL.
+        base_policy: Fine-tuned by rejection sampling, unless the config starts it from the newest;
+            also the reference of the reported KL.
         start_policy: Sampled from, and the start of the reward models: the newest policy.
         previous_policy: What the candidate is compared with.
 

@@ -19,6 +19,7 @@ from records.iteration_configs import (
     IterationConfig,
     Monitor,
     PPOReference,
+    RejectionSamplingStart,
     RewardModelStart,
 )
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run, Snapshot
@@ -61,6 +62,12 @@ def stage_after(stage: str, config: IterationConfig) -> Stage:
 def candidate_of(iteration: Iteration) -> PolicyVersion | None:
     """Return the newest policy that the iteration has made, or None while there is none."""
     return PolicyVersion.objects.filter(iteration=iteration).order_by("-pk").first()
+
+
+def finetuned_by(iteration: Iteration, config: IterationConfig) -> PolicyVersion:
+    """Return the policy that rejection sampling fine-tunes: the base, or the one sampled from."""
+    is_newest = config.rejection_sampling_start is RejectionSamplingStart.NEWEST
+    return iteration.start_policy if is_newest else iteration.base_policy
 
 
 def reward_models_of(iteration: Iteration, config: IterationConfig) -> dict[str, Artifact]:
@@ -139,7 +146,7 @@ def _rejection_sampling(iteration: Iteration, config: IterationConfig) -> Planne
         pool = _earlier_pool(iteration) if config.has_pool else None
         return {
             "policy": iteration.start_policy.artifact,
-            "start": iteration.base_policy.artifact,
+            "start": finetuned_by(iteration, config).artifact,
             "prompts": _prompts(iteration, config, PromptUse.TRAINING),
             **reward_models_of(iteration, config),
             **({} if pool is None else {"pool": pool}),

@@ -1,4 +1,4 @@
-"""Pictures of every page of annotators and reviewers, and of two forms of the lead's; run by hand.
+"""Pictures of every page of annotators and reviewers, and of some of the lead's; run by hand.
 
     CONCORD_RECORDINGS=pictures python -m pytest tests/browser/portraits.py
 
@@ -6,6 +6,7 @@ Light, dark and narrow, in the states that the accessibility tests know. pytest 
 this file by itself: it judges nothing, somebody has to look.
 """
 
+import random
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,10 @@ from playwright.sync_api import Page
 from annotation import services as annotation
 from annotation.models import Demonstration, User
 from annotation.scale import Side
+from policies.temperature_sweep import choose_temperature
+from records.configs import RunKind
 from records.preferences import Axis, Rating
+from registry import services
 from tests.browser.conftest import NARROW, WIDE, OpenPage
 from tests.browser.recordings import folder_for
 from tests.browser.test_accessibility import (
@@ -43,7 +47,8 @@ from tests.factories import (
     open_test_round,
     start_test_demonstration,
 )
-from tests.webapp.runs import trained_reward_model
+from tests.policies.test_temperature_sweep import tried
+from tests.webapp.runs import finished_run, running_run, trained_reward_model
 from tests.webapp.test_reward_models import reported
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -227,3 +232,42 @@ def test_the_time_in_the_header(open_page: OpenPage, tmp_path: Path, look: str) 
     page.keyboard.press("2")
     page.wait_for_timeout(2000)
     page.screenshot(path=folder_for(f"time-{look}", tmp_path) / "01-dialogue.png")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_run_of_rejection_sampling(
+    open_page: OpenPage, lead: User, tmp_path: Path, look: str
+) -> None:
+    """Swept, not swept, in the middle of its sweep, and the page that goes on from it."""
+    outputs = {"policy": "weights", "demonstrations": "selected", "pool": "pool"}
+    curve = [{"n": n, "max": 2 - 1.5 / n, "median": 0.5 + 0.02 / n} for n in range(1, 17)]
+    rng = random.Random(0)
+    scores = {
+        t / 10: [[rng.gauss(1 - (t / 10) ** 2, 0.13 * t) for _ in range(16)] for _ in range(100)]
+        for t in range(6, 16)
+    }
+    swept = choose_temperature([tried(t, *rows) for t, rows in scores.items()])
+    done = finished_run(RunKind.REJECTION_SAMPLING, {**swept, "curve": curve}, outputs=outputs)
+    plain = {"temperature": 1.2, "curve": curve}
+    without = finished_run(RunKind.REJECTION_SAMPLING, plain, outputs={"policy": "other weights"})
+    under_way, token = running_run(RunKind.REJECTION_SAMPLING, name="V2: rejection sampling")
+    rows = [
+        {
+            "step": step,
+            "total_steps": 90,
+            "sweep_temperature": temperature,
+            "sweep_score": 1 - temperature,
+            "sweep_best_score": temperature,
+            "sweep_num_responses": 64,
+        }
+        for step, temperature in enumerate((0.8, 1.0, 1.2), start=1)
+    ]
+    services.record_metrics(run=under_way, token=token, rows=rows)
+    places = [("run", done), ("run", without), ("run", under_way), ("finetune-on-run", done)]
+    page, folder = (
+        open_page("/", user=lead, **LOOKS[look]),
+        folder_for(f"sampling-{look}", tmp_path),
+    )
+    for number, (name, run) in enumerate(places, start=1):
+        page.goto(reverse(name, args=[run.pk]))
+        take(page, folder, number, name)

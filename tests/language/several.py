@@ -17,6 +17,7 @@ from language.runs import Command, RunContext, RunStopped, run_main, seed_everyt
 from policies.context_distillation import context_distillation
 from policies.ghost_attention import ghost_attention
 from policies.pretrain import pretrain
+from policies.rejection_sampling import rejection_sampling
 from policies.sft import sft
 from records.configs import RunConfig, RunKind
 from records.rundirs import RunDirectory, RunSpec
@@ -26,6 +27,7 @@ COMMANDS: dict[RunKind, Command] = {
     RunKind.PRETRAIN: pretrain,
     RunKind.SFT: sft,
     RunKind.REWARD_MODEL: train,
+    RunKind.REJECTION_SAMPLING: rejection_sampling,
     RunKind.GHOST_ATTENTION: ghost_attention,
     RunKind.CONTEXT_DISTILLATION: context_distillation,
     RunKind.PERSISTENCE: measure_persistence,

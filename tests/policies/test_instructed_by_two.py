@@ -1,4 +1,4 @@
-"""Two processes share dialogues, answers and rows, and make what one makes."""
+"""Two processes share dialogues, answers, temperatures and rows, and make what one makes."""
 
 import os
 import subprocess
@@ -19,7 +19,12 @@ from records.preprompts import Preprompt, write_preprompts
 from records.rundirs import RunDirectory
 from tests.language.several import COMMANDS, Interrupted
 from tests.models import write_tiny_policy
-from tests.policies import test_context_distillation, test_ghost_attention
+from tests.policies import (
+    test_context_distillation,
+    test_ghost_attention,
+    test_rejection_sampling,
+    test_temperature_sweep,
+)
 from tests.policies.toys import create_run, metrics_of, only, weights_of, write_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-3, min_warmup_steps=0)
 GHOST = test_ghost_attention.CONFIG
 DISTILLATION = test_context_distillation.CONFIG
+SWEPT = test_temperature_sweep.SWEPT
 RUNS: dict[str, tuple[RunKind, RunConfig]] = {
     "ghost": (
         RunKind.GHOST_ATTENTION,
@@ -36,6 +42,10 @@ RUNS: dict[str, tuple[RunKind, RunConfig]] = {
         RunKind.CONTEXT_DISTILLATION,
         replace(DISTILLATION, finetune=replace(DISTILLATION.finetune, optimizer=TUNING)),
     ),
+    "swept": (
+        RunKind.REJECTION_SAMPLING,
+        replace(SWEPT, finetune=replace(SWEPT.finetune, optimizer=TUNING)),
+    ),
     "measured": (
         RunKind.PERSISTENCE,
         PersistenceConfig(device="cpu", num_dialogues=5, num_turns=2, sampling=GHOST.sampling),
@@ -44,6 +54,7 @@ RUNS: dict[str, tuple[RunKind, RunConfig]] = {
 ROLES = {
     "ghost": ("policy", "start", "prompts", "constraints"),
     "distilled": ("policy", "start", "prompts", "preprompts", "safety"),
+    "swept": test_rejection_sampling.ROLES,
     "measured": ("policy", "baseline", "prompts"),
 }
 
@@ -99,7 +110,7 @@ def summary_of(directory: RunDirectory) -> dict[str, Any]:
     return dict(result["summary"])
 
 
-@pytest.mark.parametrize("name", ["ghost", "distilled"])
+@pytest.mark.parametrize("name", ["ghost", "distilled", "swept"])
 def test_two_processes_learn_what_one_does(
     folders: Mapping[str, dict[str, RunDirectory]], name: str
 ) -> None:
@@ -111,6 +122,17 @@ def test_two_processes_learn_what_one_does(
     weights, expected = weights_of(two.outputs / "policy"), weights_of(one.outputs / "policy")
     for name_, tensor in expected.items():
         torch.testing.assert_close(weights[name_], tensor, atol=1e-5, rtol=0.0)
+
+
+def test_two_processes_take_the_temperature_that_one_takes(
+    folders: Mapping[str, dict[str, RunDirectory]],
+) -> None:
+    one, two = (folders[number]["swept"] for number in ("one", "two"))
+    assert [row.get("sweep_temperature") for row in metrics_of(two)[:6]] == [
+        0.6, 0.6, 1.0, 1.0, 1.4, 1.4
+    ]  # fmt: skip
+    for file in ("sweep.json", "selection.json"):
+        assert (two.checkpoints / file).read_bytes() == (one.checkpoints / file).read_bytes()
 
 
 def test_two_processes_measure_what_one_does(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from language.models import save_model
+from language.logprobs import response_losses
+from language.models import load_policy, save_model
 from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model, row_scalars
 from language.tokenizers import tokenizer_digest, train_tokenizer
@@ -17,6 +18,7 @@ from policies.noise import NoiseScoreFn
 from policies.pool import PoolSample, prompt_key, read_pool
 from policies.rejection_sampling import rejection_sampling
 from policies.selection import read_selected_rows, rescore_pool
+from policies.sft import sft
 from records.configs import RejectionSamplingConfig, RunKind, SamplingConfig, SFTConfig
 from records.preferences import Axis
 from records.prompts import read_demonstrations, read_prompts, write_prompts
@@ -89,7 +91,11 @@ def pool_of(directory: RunDirectory) -> Path:
 def summary_of(directory: RunDirectory) -> dict[str, Any]:
     result = directory.read_result()
     assert result is not None
-    assert result["outputs"] == {"policy": "outputs/policy", "pool": "outputs/pool.jsonl"}
+    assert result["outputs"] == {
+        "policy": "outputs/policy",
+        "pool": "outputs/pool.jsonl",
+        "demonstrations": "outputs/demonstrations.jsonl",
+    }
     summary: dict[str, Any] = result["summary"]
     return summary
 
@@ -106,7 +112,7 @@ def test_the_response_with_the_highest_gated_score_is_selected(
     )
     folder = StoredChunks(finished.checkpoints / "candidates")
     items = encoded(*read_prompts(inputs["prompts"]))
-    selected = iter(read_selected_rows(finished.checkpoints / "selected.jsonl"))
+    selected = iter(read_selected_rows(finished.outputs / "demonstrations.jsonl"))
     groups = [group for n in range(NUM_CHUNKS) for group in read_chunk(folder.read(n)).candidates]
     num_selected = 0
     for item, group in zip(items, groups, strict=True):
@@ -130,7 +136,7 @@ def test_the_general_model_scores_every_response_and_chooses_none(
     save_model(general, tiny_tokenizer(), tmp_path / "general")
     directory = run(tmp_path / "run", CONFIG, {**inputs, "general": tmp_path / "general"})
 
-    selected = "checkpoints/selected.jsonl"
+    selected = "outputs/demonstrations.jsonl"
     assert (directory.root / selected).read_text() == (finished.root / selected).read_text()
     assert_equal_weights(
         directory.outputs / "policy", finished.outputs / "policy"
@@ -159,13 +165,13 @@ def test_the_general_model_scores_every_response_and_chooses_none(
 
 def test_no_response_without_an_end_is_ever_kept(finished: RunDirectory) -> None:
     assert summary_of(finished)["finished_share"] < 1.0  # there were some
-    selected = read_selected_rows(finished.checkpoints / "selected.jsonl")
+    selected = read_selected_rows(finished.outputs / "demonstrations.jsonl")
     assert all(item.response_ids[-1] == 2 for item in selected)
     assert all(item.ids[-1] == 2 for item in read_pool(pool_of(finished)))
 
 
 def test_the_selection_reads_as_demonstrations(finished: RunDirectory) -> None:
-    selected = list(read_demonstrations(finished.checkpoints / "selected.jsonl"))
+    selected = list(read_demonstrations(finished.outputs / "demonstrations.jsonl"))
     assert len(selected) == summary_of(finished)["num_selected"]
     assert {item.source for item in selected} == {"digest of policy"}
 
@@ -224,7 +230,9 @@ def test_the_pool_is_scored_again_by_the_newest_reward_models(finished: RunDirec
     pool = list(read_pool(pool_of(finished)))
     tokenizer = tiny_tokenizer()
     score_fn = NoiseScoreFn("any")
-    rescored = rescore_pool(pool, score_fn, tokenizer, max_tokens=136, threshold=0.0).samples
+    rescored = rescore_pool(
+        pool, score_fn, tokenizer, max_tokens=136, max_row_tokens=256, threshold=0.0
+    ).samples
     assert [sample.ids for sample in rescored] == [sample.ids for sample in pool]
     for old, new in zip(pool, rescored, strict=True):
         (item,) = encoded(old.prompt)
@@ -237,7 +245,12 @@ def test_a_pool_of_another_tokenizer_is_encoded_anew() -> None:
     (prompt,) = prompts(1)
     sample = PoolSample(prompt, "thank you.", (9, 9, 9), "another tokenizer", "v1", 1, 0.0)
     (kept,) = rescore_pool(
-        [sample], NoiseScoreFn("any"), tiny_tokenizer(), max_tokens=100, threshold=0.15
+        [sample],
+        NoiseScoreFn("any"),
+        tiny_tokenizer(),
+        max_tokens=100,
+        max_row_tokens=256,
+        threshold=0.15,
     ).samples
     assert kept.tokenizer == tokenizer_digest(tiny_tokenizer())
     assert kept.ids != sample.ids
@@ -249,10 +262,33 @@ def test_pool_prompts_that_no_longer_fit_are_counted() -> None:
     digest = tokenizer_digest(tiny_tokenizer())
     sample = PoolSample(prompt, "no", (9, 2), digest, "v1", 1, 0.0)
     rescored = rescore_pool(
-        [sample, sample], NoiseScoreFn("any"), tiny_tokenizer(), max_tokens=4, threshold=0.15
+        [sample, sample],
+        NoiseScoreFn("any"),
+        tiny_tokenizer(),
+        max_tokens=4,
+        max_row_tokens=256,
+        threshold=0.15,
     )
     assert rescored.samples == []
     assert rescored.skipped == {"too_long": 2}
+
+
+def test_pool_responses_that_no_longer_fit_are_counted() -> None:
+    (prompt,) = prompts(1)
+    (item,) = encoded(prompt)
+    digest = tokenizer_digest(tiny_tokenizer())
+    short = PoolSample(prompt, "no", (9, 2), digest, "v1", 1, 0.0)
+    longer = short._replace(response="no no", ids=(9, 9, 2))
+    rescored = rescore_pool(
+        [longer, short],
+        NoiseScoreFn("any"),
+        tiny_tokenizer(),
+        max_tokens=100,
+        max_row_tokens=len(item.ids) + 2,
+        threshold=0.15,
+    )
+    assert [sample.response for sample in rescored.samples] == ["no"]
+    assert rescored.skipped == {"too_long": 1}
 
 
 @pytest.mark.parametrize("steps", [1, 3, NUM_CHUNKS, NUM_CHUNKS + 1, NUM_CHUNKS + 2])
@@ -332,3 +368,63 @@ def test_a_start_model_with_another_tokenizer_is_refused(
     save_model(tiny_policy(), train_tokenizer(TEXTS, vocabulary_size=300), tmp_path / "other")
     with pytest.raises(ValueError, match="start: their tokenizer"):
         run(tmp_path / "run", CONFIG, {**inputs, "start": tmp_path / "other"})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy of half the width and one layer, with the large one's tokenizer."""
+    folder = tmp_path_factory.mktemp("small")
+    shape = tiny_policy(seed=3, num_layers=1, hidden_size=16, num_heads=2)
+    save_model(shape, tiny_tokenizer(), folder)
+    return folder
+
+
+def test_a_small_policy_learns_what_was_selected_of_a_large_ones_responses(
+    inputs: dict[str, Path], finished: RunDirectory, small: Path, tmp_path: Path
+) -> None:
+    directory = run(tmp_path / "run", CONFIG, {**inputs, "start": small})
+    selected = "outputs/demonstrations.jsonl"
+    assert (directory.root / selected).read_bytes() == (finished.root / selected).read_bytes()
+    assert pool_of(directory).read_bytes() == pool_of(finished).read_bytes()
+    before, after = load_policy(small), load_policy(directory.outputs / "policy")
+    assert after.config.hidden_size == 16
+    assert after.config.num_hidden_layers == 1
+    assert {k: v.shape for k, v in weights_of(small).items()} == {
+        k: v.shape for k, v in weights_of(directory.outputs / "policy").items()
+    }
+    rows = read_selected_rows(directory.root / selected)
+    with torch.no_grad():
+        losses = [float(response_losses(policy, rows).mean()) for policy in (before, after)]
+    assert losses[1] < losses[0] - 0.01
+
+
+def test_another_run_may_be_fine_tuned_on_the_selection_as_on_any_demonstrations(
+    finished: RunDirectory, small: Path, tmp_path: Path
+) -> None:
+    """One large policy's selection teaches any number of small ones, sampled once."""
+    sources = {"policy": small, "demonstrations": finished.outputs / "demonstrations.jsonl"}
+    config = replace(CONFIG.finetune, device="cpu")
+    directory, spec = create_run(tmp_path / "run", RunKind.SFT, config, sources)
+    sft(directory, spec, RunContext(directory, config))
+    result = directory.read_result()
+    assert result is not None
+    # Texts are encoded anew: what a random policy writes may then be too long, or imitate a tag.
+    learned, skipped = result["summary"]["num_demonstrations"], result["summary"]["skipped"]
+    assert learned + sum(skipped.values()) == summary_of(finished)["num_selected"]
+    assert learned > 0
+    assert load_policy(directory.outputs / "policy").config.hidden_size == 16
+
+
+def test_prompts_that_do_not_fit_the_smaller_policy_are_left_out_and_counted(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    lengths = [len(item.ids) for item in encoded(*read_prompts(inputs["prompts"]))]
+    limit = sorted(lengths)[6]
+    positions = CONFIG.sampling.max_new_tokens + limit
+    save_model(tiny_policy(max_positions=positions), tiny_tokenizer(), tmp_path / "short")
+    directory = run(tmp_path / "run", CONFIG, {**inputs, "start": tmp_path / "short"})
+    summary = summary_of(directory)
+    assert summary["skipped"] == {"too_long": sum(length > limit for length in lengths)}
+    assert 0 < summary["num_prompts"] < len(lengths)
+    rows = read_selected_rows(directory.outputs / "demonstrations.jsonl")
+    assert max(item.num_tokens for item in rows) <= positions

@@ -32,6 +32,8 @@ RS = RejectionSamplingConfig(
     engine="lab",
     num_responses=3,
     sampling=SamplingConfig(temperature=1.0, max_new_tokens=40),
+    sweep_temperatures=(0.7, 1.0),
+    num_sweep_prompts=4,
     rows_per_batch=12,
     finetune=SFTConfig(num_epochs=1.0, batch_size=4, optimizer=LEARNING),
 )
@@ -94,6 +96,9 @@ def test_rejection_sampling_draws_its_candidates_at_a_server(
     result = directory.read_result()
     assert result is not None
     assert result["summary"]["num_samples"] == 36
+    tried = result["summary"]["sweep"]["temperatures"]
+    assert [figures["temperature"] for figures in tried] == [0.7, 1.0]
+    assert result["summary"]["temperature"] in (0.7, 1.0)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Configs refuse values out of bounds by name, and every field explains itself."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -8,6 +9,7 @@ from records.configs import (
     MARGINS,
     MarginTable,
     PPOConfig,
+    RejectionSamplingConfig,
     RewardModelConfig,
     RunConfig,
     RunKind,
@@ -17,6 +19,7 @@ from records.errors import RecordError
 from records.functions import load_function
 from records.preferences import Rating
 from records.run_kinds import COMMANDS, CONFIGS
+from records.sweeps import FIGURE_8_TEMPERATURES
 
 
 @pytest.mark.parametrize("kind", RunKind)
@@ -41,6 +44,41 @@ def test_every_config_survives_json_and_documents_every_field(kind: RunKind) -> 
         (PPOConfig, {"sampling": {"temperature": -1}}, "sampling.temperature: .*-1.0 is below"),
         (RewardModelConfig, {"margin_table": "huge"}, "margin_table: 'huge' is not a valid value"),
         (RewardModelConfig, {"axis": "beauty"}, "axis: 'beauty' is not a valid value"),
+        (
+            RejectionSamplingConfig,
+            {"sweep_temperatures": [1.0, 0]},
+            "sweep_temperatures: 0.0 must be greater than 0.0",
+        ),
+        (
+            RejectionSamplingConfig,
+            {"sweep_temperatures": [1.0, 5.5]},
+            "sweep_temperatures: 5.5 is above the highest allowed value 5.0",
+        ),
+        (
+            RejectionSamplingConfig,
+            {"sweep_temperatures": [1.0, "hot"]},
+            "sweep_temperatures: 'hot' is not of type float",
+        ),
+        (
+            RejectionSamplingConfig,
+            {"sweep_temperatures": [1.2]},
+            "sweep_temperatures: 1 of them, but a sweep tries 2 to 32, or none",
+        ),
+        (
+            RejectionSamplingConfig,
+            {"sweep_temperatures": [0.1 + 0.01 * i for i in range(33)]},
+            "sweep_temperatures: 33 of them",
+        ),
+        (
+            RejectionSamplingConfig,
+            {"sweep_temperatures": [0.8, 1.2, 0.8]},
+            "sweep_temperatures: 0.8 stands there more than once",
+        ),
+        (
+            RejectionSamplingConfig,
+            {"num_sweep_prompts": 1},
+            "num_sweep_prompts: 1 is below the lowest allowed value 2",
+        ),
     ],
 )
 def test_a_bad_value_names_the_field_and_the_bound(
@@ -48,6 +86,13 @@ def test_a_bad_value_names_the_field_and_the_bound(
 ) -> None:
     with pytest.raises(RecordError, match=message):
         kind.from_json(data)
+
+
+def test_the_temperatures_of_figure_8_are_a_sweep_and_no_sweep_is_the_default() -> None:
+    config = RejectionSamplingConfig(sweep_temperatures=FIGURE_8_TEMPERATURES)
+    stored = json.loads(json.dumps(config.to_json()))
+    assert RejectionSamplingConfig.from_json(stored) == config
+    assert RejectionSamplingConfig().sweep_temperatures == ()
 
 
 def test_nan_is_out_of_bounds() -> None:

@@ -50,7 +50,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("gold", "declare-gold", "retire-gold", "new-guidelines"), LEADS),
     **dict.fromkeys(("iterations", "new-iteration", "schedule", "iteration", "decide"), LEADS),
     **dict.fromkeys(("retry-iteration", "stop-iteration"), LEADS),
-    **dict.fromkeys(("runs", "run", "cancel-run", "retry-run"), LEADS),
+    **dict.fromkeys(("runs", "run", "cancel-run", "retry-run", "finetune-on-run"), LEADS),
     **dict.fromkeys(("quality", "measure-quality", "timesheet", "quality-report"), LEADS),
     **dict.fromkeys(("tests", "test", "sitting", "sitting-draft", "wellbeing"), ANNOTATORS),
     **dict.fromkeys(("consent", "give-consent", "withdraw", "confirm-guidelines"), ANNOTATORS),

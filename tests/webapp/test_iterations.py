@@ -1,5 +1,6 @@
 """Iterations: started, followed, decided and scheduled by a lead."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,12 @@ from django.utils import timezone
 
 from annotation.models import Round
 from records.configs import RewardModelConfig
-from records.iteration_configs import Algorithm, IterationConfig, Monitor
+from records.iteration_configs import (
+    Algorithm,
+    IterationConfig,
+    Monitor,
+    RejectionSamplingStart,
+)
 from records.preferences import Axis
 from records.presets import preset
 from registry import services
@@ -224,6 +230,45 @@ def test_ppo_is_a_stage_where_the_config_has_it(lead_client: Client) -> None:
     )
     response = lead_client.get(reverse("iteration", args=[iteration.pk]))
     assert [step.label for step in response.context["page"].steps][3] == "PPO"
+
+
+def test_the_page_says_what_is_fine_tuned(lead_client: Client) -> None:
+    for start, name in (("base", "Base"), ("newest", "V1")):
+        base, newest = make_policy_version(f"Base {start}"), make_policy_version(f"V1 {start}")
+        iteration = services.create_iteration(
+            name=f"V2 {start}",
+            config={"rejection_sampling_start": start},
+            base_policy=base,
+            start_policy=newest,
+            previous_policy=base,
+        )
+        page = lead_client.get(reverse("iteration", args=[iteration.pk]))
+        assert page.context["page"].finetuned.name == f"{name} {start}"
+        text = " ".join(re.sub(r"<[^>]+>", "", page.content.decode()).split())
+        assert f"Fine-tunes {name} {start}, samples from V1 {start}" in text
+        services.end_iteration(iteration=iteration, state="stopped", error="the next one")
+
+
+def test_the_temperatures_of_a_sweep_are_written_in_one_line(
+    lead_client: Client, judged_round: Round
+) -> None:
+    field = "rejection_sampling.sweep_temperatures"
+    fields = form_fields(lead_client, name="V1", rejection_sampling_start="newest")
+    for line, message in (
+        ("1.2", "1 of them, but a sweep tries 2 to 32, or none"),
+        ("0.8, 9", "9.0 is above the highest allowed value 5.0"),
+        ("0.8, warm", "warm is no number."),
+    ):
+        response = lead_client.post(reverse("new-iteration"), {**fields, field: line})
+        assert response.status_code == 422
+        assert list(response.context["form"].errors) == [field]
+        assert message in response.context["form"].errors[field][0]
+    lead_client.post(reverse("new-iteration"), {**fields, field: "0.8, 1.0, 1.3"})
+    config = IterationConfig.from_json(Iteration.objects.get().config)
+    assert config.rejection_sampling.sweep_temperatures == (0.8, 1.0, 1.3)
+    assert config.rejection_sampling_start is RejectionSamplingStart.NEWEST
+    form = lead_client.get(reverse("new-iteration")).context["form"]
+    assert form[field].value() == "0.8, 1.0, 1.3"
 
 
 def test_a_failed_iteration_says_why_and_marks_the_stage(lead_client: Client) -> None:

@@ -20,6 +20,7 @@ from records.iteration_configs import (
     Monitor,
     PPOReference,
     Promotion,
+    RejectionSamplingStart,
     RewardModelStart,
 )
 from records.ppo_choices import RewardNetwork
@@ -239,6 +240,39 @@ def test_reward_models_start_from_the_newest_policy_or_from_the_base(
     expected = newest if start is RewardModelStart.NEWEST else base
     for run in runs_of(iteration, Stage.REWARD_MODELS):
         assert inputs_of(run)["policy"] == expected.artifact
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("start", list(RejectionSamplingStart))
+def test_rejection_sampling_restarts_from_the_base_or_goes_on_from_the_newest_policy(
+    start: RejectionSamplingStart,
+) -> None:
+    base, newest, previous = (make_policy_version() for _ in range(3))
+    config = IterationConfig(
+        snapshot=imported_snapshot("any").pk,
+        rejection_sampling_start=start,
+        rejection_sampling=RejectionSamplingConfig(sweep_temperatures=(0.8, 1.2)),
+    )
+    iteration = start_iteration(
+        name="V2",
+        config=config,
+        base_policy=base,
+        start_policy=newest,
+        previous_policy=previous,
+    )
+    iteration = finish_reward_models(advance_iteration(iteration.pk))
+    (run,) = runs_of(iteration, Stage.REJECTION_SAMPLING)
+    inputs = inputs_of(run)
+    assert inputs["policy"] == newest.artifact
+    finetuned = base if start is RejectionSamplingStart.BASE else newest
+    assert inputs["start"] == finetuned.artifact
+    assert run.typed_config == config.rejection_sampling
+
+    iteration = finish_rejection_sampling(iteration)
+    assert PolicyVersion.objects.get(name="V2").parent == finetuned
+    (run,) = runs_of(iteration, Stage.EVALUATION)
+    inputs = inputs_of(run)
+    assert (inputs["baseline"], inputs["reference"]) == (previous.artifact, base.artifact)
 
 
 @pytest.mark.django_db
@@ -525,6 +559,9 @@ def test_ppo_on_one_base_needs_adapters_of_that_base_all_along() -> None:
         "reward_model_start": RewardModelStart.BASE,
     }
     IterationConfig(**adapted)
+    newest = {"rejection_sampling_start": RejectionSamplingStart.NEWEST}
+    with pytest.raises(RecordError, match=r"^rejection_sampling_start: ppo\.reward"):
+        IterationConfig(**adapted | newest)
     for left_out, named in (
         ("helpfulness", "helpfulness.lora_rank"),
         ("safety", "safety.lora_rank"),

@@ -14,8 +14,34 @@ from records.fields import Config, FieldDoc
 from webapp.wording import capitalised, spoken
 
 SEPARATOR = "."
+_NUMBERS = tuple[float, ...]
 _FIELD_PREFIXES = re.compile(r"^([\w.]+: )+")
 """A nested config names the field once per level; beside the field no name is needed."""
+
+
+class NumbersField(forms.CharField):
+    """Numbers in one line, parted by commas or spaces; an empty line is none."""
+
+    def to_python(self, value: object) -> Any:  # noqa: ANN401 - Django says str
+        """Return the numbers as a tuple.
+
+        Raises:
+            ValidationError: A word is no number; says which.
+        """
+        numbers = []
+        for word in str(super().to_python(value)).replace(",", " ").split():
+            try:
+                numbers.append(float(word))
+            except ValueError as error:
+                message = f"{word} is no number. Part numbers by commas, such as 0.8, 1.0, 1.2."
+                raise forms.ValidationError(message) from error
+        return tuple(numbers)
+
+    def prepare_value(self, value: object) -> object:
+        """Return the line that shows stored numbers."""
+        if isinstance(value, (list, tuple)):
+            return ", ".join(str(number) for number in value)
+        return value
 
 
 class ConfigSection(NamedTuple):
@@ -32,7 +58,9 @@ class ConfigSection(NamedTuple):
 
 
 class ConfigForm(forms.Form):
-    """The scalar fields of a config and of the configs nested in it, named by their path.
+    """The fields of a config and of the configs nested in it, named by their path.
+
+    Each is a scalar or a row of numbers; other collections are no fields.
 
     Subclasses set `config_type` and may leave fields out by path; `config()` builds the config, and
     whatever it refuses stands beside the field it names.
@@ -94,7 +122,7 @@ class ConfigForm(forms.Form):
         ]
 
     def _is_changed(self, field: forms.BoundField) -> bool:
-        default = self._defaults.get(field.name)
+        default = field.field.prepare_value(self._defaults.get(field.name))
         value = field.value()
         return str("" if value is None else value) != str("" if default is None else default)
 
@@ -105,12 +133,12 @@ def _leaves(config_type: type[Config], prefix: str = "") -> Iterator[tuple[str, 
         hint, path = hints[doc.name], f"{prefix}{doc.name}"
         if isinstance(hint, type) and issubclass(hint, Config):
             yield from _leaves(hint, f"{path}{SEPARATOR}")
-        elif _scalar(hint) is not None:
+        elif _scalar(hint) is not None or hint == _NUMBERS:
             yield path, doc, hint
 
 
 def _scalar(hint: Any) -> type | None:  # noqa: ANN401 - any annotation
-    """Return the plain type of a field, None for collections."""
+    """Return the plain type of a field, None for a collection."""
     if isinstance(hint, types.UnionType):
         parts = [part for part in hint.__args__ if part is not type(None)]
         return _scalar(parts[0]) if len(parts) == 1 else None
@@ -118,14 +146,16 @@ def _scalar(hint: Any) -> type | None:  # noqa: ANN401 - any annotation
 
 
 def _form_field(doc: FieldDoc, hint: Any, value: object) -> forms.Field:  # noqa: ANN401
-    kind = _scalar(hint)
-    assert kind is not None, doc.name
     common: dict[str, Any] = {
         "label": capitalised(spoken(doc.name)),
         "help_text": " ".join(doc.text.split()) + (f" ({doc.bounds})" if doc.bounds else ""),
         "initial": value,
         "required": not isinstance(hint, types.UnionType),
     }
+    if hint == _NUMBERS:
+        return NumbersField(**{**common, "required": False})
+    kind = _scalar(hint)
+    assert kind is not None, doc.name
     if issubclass(kind, bool):
         return forms.BooleanField(**{**common, "required": False})
     if issubclass(kind, StrEnum):

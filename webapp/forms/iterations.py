@@ -64,7 +64,8 @@ class IterationForm(ConfigForm):
     base_policy = forms.ModelChoiceField(
         PolicyVersion.objects.order_by("pk"),
         label="Base policy",
-        help_text="Fine-tuned by rejection sampling; the paper restarts from one base each time.",
+        help_text="Fine-tuned by rejection sampling, unless its start below is the newest; the "
+        "paper restarts from one base each time. A smaller one learns from the newest's responses.",
     )
     start_policy = forms.ModelChoiceField(
         PolicyVersion.objects.order_by("-pk"),
@@ -132,5 +133,6 @@ class ScheduleForm(forms.Form):
     base_policy = forms.ModelChoiceField(
         PolicyVersion.objects.order_by("pk"),
         label="Base policy",
-        help_text="Fine-tuned by every iteration, and the baseline of its evaluation.",
+        help_text="Fine-tuned by every iteration, unless its settings start from the newest; the "
+        "baseline of its evaluation.",
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from records.iteration_configs import Algorithm
+from records.iteration_configs import Algorithm, RejectionSamplingStart
 from registry.models import Iteration, PolicyVersion, RewardModelVersion, Run
 from webapp.plots import Plot
 from webapp.run_plots import accuracy_bars, accuracy_plot
@@ -60,6 +60,13 @@ class IterationPage:
     reward_models: list[RewardModelView]
     evaluation: Run | None
     candidate: PolicyVersion | None
+
+    @property
+    def finetuned(self) -> PolicyVersion:
+        """What rejection sampling fine-tunes."""
+        start = self.iteration.config.get("rejection_sampling_start")
+        is_newest = start == RejectionSamplingStart.NEWEST
+        return self.iteration.start_policy if is_newest else self.iteration.base_policy
 
     @property
     def waits_for_decision(self) -> bool:

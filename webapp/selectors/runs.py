@@ -26,10 +26,13 @@ from webapp.instruction_plots import plots_of_distillation, plots_of_obedience
 from webapp.plots import Plot
 from webapp.report_plots import plots_of_axis
 from webapp.run_plots import RunPlots, plots_of_metrics, plots_of_result
+from webapp.sampling_plots import plots_of_sampling, plots_of_sweep_so_far
 from workers.processes import last_lines
 
 PAGE_SIZE = 30
 MAX_EVENTS = 5
+DEMONSTRATIONS = Artifact.Kind.DEMONSTRATIONS.value
+"""The output that holds what a run was trained on, where it made that itself."""
 
 
 class Known(NamedTuple):
@@ -101,7 +104,9 @@ def progress_of(runs: Iterable[Run]) -> dict[int, Progress]:
 
 def plots_of(run: Run) -> RunPlots:
     """Return the plots of what a run has written so far."""
-    return plots_of_metrics(run_metrics(run))
+    rows = run_metrics(run)
+    main, others = plots_of_metrics(rows)
+    return RunPlots([*([] if run.result else plots_of_sweep_so_far(rows)), *main], others)
 
 
 def result_plots_of(run: Run) -> list[Plot]:
@@ -110,6 +115,8 @@ def result_plots_of(run: Run) -> list[Plot]:
         axes = (run.result or {}).get("axes", {})
         return [plot for axis, report in axes.items() for plot in plots_of_axis(axis, report)]
     result = run.result or {}
+    if run.kind == RunKind.REJECTION_SAMPLING:
+        return plots_of_sampling(result)
     return [
         *plots_of_obedience(result),
         *plots_of_distillation(result),

@@ -10,16 +10,14 @@ from annotation.demonstration_selectors import get_assignment_for, get_demonstra
 from annotation.demonstration_sets import freeze_demonstrations
 from annotation.errors import RoundConfigError
 from annotation.models import Guidelines
-from records.configs import RunKind
 from records.errors import RecordError
 from records.preferences import Axis
 from registry.errors import RegistryError
-from registry.services import create_run
 from webapp.access import SignedInRequest, roles
 from webapp.forms.demonstrations import AssignmentForm, FreezeForm, SFTForm, with_sft_preset
 from webapp.selectors.demonstrations import assignments_page, recent_in, set_page
 from webapp.wording import as_sentence
-from workers import dispatch
+from workers.finetuning import start_finetuning
 
 
 @roles("lead", "admin")
@@ -105,20 +103,16 @@ def demonstration_set(request: SignedInRequest, pk: int) -> HttpResponseBase:
     if data is not None and form.is_valid() and (config := form.config) is not None:
         name = form.cleaned_data["output_name"]
         try:
-            run = create_run(
-                kind=RunKind.SFT,
+            run = start_finetuning(
+                policy=form.cleaned_data["policy"],
+                demonstrations=row.artifact,
+                source=row.name,
                 config=config,
-                inputs={
-                    "policy": form.cleaned_data["policy"].artifact,
-                    "demonstrations": row.artifact,
-                },
-                name=f"{name}: SFT on {row.name}"[:80],
                 output_name=name,
             )
         except RegistryError as error:
             form.add_error("output_name", as_sentence(error))
         else:
-            dispatch.request_run(run.pk)
             messages.success(request, f"The run that makes {name} is queued.")
             return redirect("run", pk=run.pk)
     context = {"page": set_page(row), "form": form}

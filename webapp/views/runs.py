@@ -55,11 +55,13 @@ def run(request: SignedInRequest, pk: int) -> HttpResponseBase:
     }
     if request.htmx and not row.is_ended:
         return render(request, "webapp/runs/_live.html", context)
+    outputs = read.outputs_of(row)
     context |= {
         "result_plots": read.result_plots_of(row),
         "summary": read.summary_rows(row.result),
         "inputs": read.inputs_of(row),
-        "outputs": read.outputs_of(row),
+        "outputs": outputs,
+        "has_demonstrations": any(file.role == read.DEMONSTRATIONS for file in outputs),
         "config": read.config_rows(row),
     }
     if request.htmx:

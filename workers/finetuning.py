@@ -1,0 +1,43 @@
+"""Starting supervised fine-tuning: on a frozen set, or on what another run was trained on."""
+
+from django.db import transaction
+
+from records.configs import RunKind, SFTConfig
+from registry.models import Artifact, PolicyVersion, Run
+from registry.services import create_run
+from workers import dispatch
+
+
+def start_finetuning(
+    *,
+    policy: PolicyVersion,
+    demonstrations: Artifact,
+    source: str,
+    config: SFTConfig,
+    output_name: str,
+) -> Run:
+    """Queue the run that fine-tunes `policy` into the version `output_name`.
+
+    The policy need be neither the size nor of the tokenizer of the one that wrote the
+    demonstrations: they are text.
+
+    Args:
+        policy: Fine-tuned.
+        demonstrations: What it learns from.
+        source: What people call them.
+        config: How.
+        output_name: Name of the version it makes.
+
+    Raises:
+        NameTakenError: The name belongs to another version, or a run that is to make it.
+    """
+    with transaction.atomic():
+        run = create_run(
+            kind=RunKind.SFT,
+            config=config,
+            inputs={"policy": policy.artifact, "demonstrations": demonstrations},
+            name=f"{output_name}: SFT on {source}"[:80],
+            output_name=output_name,
+        )
+        dispatch.request_run(run.pk)
+    return run
