@@ -1,6 +1,6 @@
 """How responses are scored here: any score function, checked against the policy, then the gate.
 
-Shapes: B rows, A axes.
+Shapes: B rows.
 """
 
 import hashlib
@@ -52,8 +52,8 @@ class SharedScorer:
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[Axis, Tensor]:
         """Return scores_B of each axis, in the order of `rows`; a collective."""
-        scores_BA = torch.tensor(share_out(rows, self._score))
-        return dict(zip(Axis, scores_BA.unbind(dim=1), strict=True))
+        columns = zip(*share_out(rows, self._score), strict=True)
+        return {axis: torch.tensor(column) for axis, column in zip(Axis, columns, strict=True)}
 
     def _score(self, rows: Sequence[TokenRow]) -> list[tuple[float, ...]]:
         scores = self._score_fn(rows)
