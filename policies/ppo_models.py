@@ -93,7 +93,9 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext, *, name: 
     networks = _load_networks(spec, config, context, found, start)
     arrangement = _description(networks, found, context)
     gigabytes = footprint_of(networks).total / 1e9
-    logger.info("networks: %s; %.2f GB of weights, gradients and moments", arrangement, gigabytes)
+    if context.is_main:
+        words = "networks: %s; %.2f GB of weights, gradients and moments"
+        logger.info(words, arrangement, gigabytes)
     return Models(
         tokenizer=tokenizer,
         networks=networks,

@@ -41,14 +41,13 @@ TEN = replace(
     num_iterations=10,
     batch_size=7,
     minibatch_size=3,
-    num_epochs=2,
     tokens_per_microbatch=60,
     rows_per_batch=4,
     eval_every=4,
     checkpoint_every=5,
     optimizer=replace(CONFIG.optimizer, adam_epsilon=1e-3),
 )
-THREE = replace(TEN, num_iterations=3, eval_every=2, checkpoint_every=2)
+THREE = replace(TEN, num_iterations=3, num_epochs=2, eval_every=2, checkpoint_every=2)
 RUNS: dict[str, PPOConfig] = {
     "whole": TEN,
     "running": replace(
