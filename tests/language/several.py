@@ -52,11 +52,12 @@ class Interrupted(RunContext):
         self._stop_at = stop_at
 
     def log(self, step: int, **metrics: float | str | None) -> None:
-        """Write the row; then, at the given step, kill the last of the processes."""
+        """Write the row; then, at the given step, kill or stop the last of the processes."""
         super().log(step, **metrics)
-        if step == self._kill_at and self.rank == self.world_size - 1:
+        is_last = self.rank == self.world_size - 1
+        if step == self._kill_at and is_last:
             os.kill(os.getpid(), signal.SIGKILL)
-        if step == self._stop_at:
+        if step == self._stop_at and is_last:
             self.request_stop()
 
 

@@ -15,6 +15,7 @@ from language.distributed import world
 from language.runs import RunContext, seed_everything
 from language.sharding import gathered
 from language.tokenizers import eos_id_of
+from policies.footprint import footprint_of
 from policies.heldout import look_at
 from policies.iterations import Stopwatch, iterate_
 from policies.ppo_models import create_learners, load_models
@@ -64,6 +65,7 @@ def iteration_of(directory: RunDirectory) -> dict[str, Tensor]:
         "entropies_M": done.view.entropies_M,
         "last_values_B": done.view.last_values_B,
         "update": torch.tensor(done.update),
+        "held": torch.tensor(footprint_of(models.networks)),
         "look": torch.tensor([*look.scores, look.kl, look.finished_share, look.helpfulness]),
     }
     for name in ("policy", "value_model"):

@@ -6,7 +6,7 @@ One process's runs are made here; those of two, real ones, by torchrun with gloo
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,6 +110,7 @@ def runs(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> R
     for name in ("killed", "continued"):
         two[name] = make(root / "two" / name, TEN, inputs)
     one["continued"] = make(root / "one" / "continued", TEN, inputs)
+    two["adapters, stopped"] = make(root / "two" / "stopped", RUNS["adapters"], inputs)
     two["bfloat16"] = make(root / "two" / "bfloat16", replace(THREE, dtype="bfloat16"), inputs)
     work_off([str(one[name].root) for name in RUNS])
     work_off([f"{two['continued'].root}@5"])
@@ -119,6 +120,7 @@ def runs(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> R
     torchrun(
         "tests.policies.iterating",
         str(two["whole"].root),
+        f"{two['adapters, stopped'].root}@1",
         *(str(directory.root) for directory in two.values()),
         f"{one['continued'].root}@5",
     )
@@ -162,11 +164,22 @@ def test_rewards_advantages_and_weights_of_an_iteration_are_those_of_one_process
     parts = [
         load_file(runs.two["whole"].root / f"iteration-{rank}.safetensors") for rank in range(2)
     ]
+    assert_shared_out([part.pop("held") for part in parts], expected.pop("held"), expected)
     assert all(torch.equal(parts[0][name], parts[1][name]) for name in expected)
     assert torch.equal(parts[0]["ids_M"], expected["ids_M"])
     for name, tensor in expected.items():
         torch.testing.assert_close(parts[0][name], tensor, atol=1e-5, rtol=1e-5, msg=name)
     assert_white(parts[0]["advantages_M"])
+
+
+def assert_shared_out(
+    held: Sequence[Tensor], held_by_one: Tensor, weights: Mapping[str, Tensor]
+) -> None:
+    """Assert that two processes together hold what one does, and the three reward models."""
+    assert held[1][0].item() == pytest.approx(held[0][0].item(), rel=0.01)
+    more, gradients, moments = (held[0] + held[1] - held_by_one).tolist()
+    reward_model = sum(t.nbytes for name, t in weights.items() if name.startswith("value_model."))
+    assert (more, gradients, moments) == (3 * reward_model, 0, 0)
 
 
 def assert_white(values: Tensor) -> None:
@@ -188,12 +201,20 @@ def test_a_killed_process_ends_the_run_with_a_clear_error(runs: Runs) -> None:
 
 
 def test_five_iterations_a_kill_and_five_more_are_ten_bit_for_bit(runs: Runs) -> None:
-    killed, whole = runs.two["killed"], runs.two["whole"]
-    assert metrics_of(killed) == metrics_of(whole)
-    assert len(metrics_of(whole)) == 11
-    assert summary_of(killed) == summary_of(whole)
+    assert_equal(runs.two["killed"], runs.two["whole"])
+    assert len(metrics_of(runs.two["whole"])) == 11
+
+
+def assert_equal(resumed: RunDirectory, whole: RunDirectory) -> None:
+    """Assert that metrics, summary and weights agree in every bit."""
+    assert metrics_of(resumed) == metrics_of(whole)
+    assert summary_of(resumed) == summary_of(whole)
     for output in ("policy", "value"):
-        assert_equal_weights(killed.outputs / output, whole.outputs / output)
+        assert_equal_weights(resumed.outputs / output, whole.outputs / output)
+
+
+def test_adapters_that_each_process_holds_whole_are_resumed_bit_for_bit(runs: Runs) -> None:
+    assert_equal(runs.two["adapters, stopped"], runs.two["adapters"])
 
 
 def test_one_process_begins_and_two_go_on(runs: Runs) -> None:
