@@ -64,6 +64,7 @@ class MainEngine:
     def __init__(self, policy: Policy, version: str, open_server: Callable[..., Engine]) -> None:
         """Take `open_server`, which is given the whole policy, in the main process alone."""
         self._engine: Engine | None = None
+        self._version = version
         with gathered(policy, is_wanted=_is_main()) as whole:
             if _is_main():
                 self._engine = open_server(whole, version=version)
@@ -85,7 +86,10 @@ class MainEngine:
         return gather_objects(responses)[0]
 
     def take_weights(self, policy: Policy, version: str) -> None:
-        """Hand the weights over, as `RemoteEngine.take_weights` does."""
+        """Hand the weights over as `RemoteEngine.take_weights` does, unless the server has them."""
+        if version == self._version:
+            return
+        self._version = version
         with gathered(policy, is_wanted=_is_main()) as whole:
             if self._engine is not None:
                 self._engine.take_weights(whole, version)

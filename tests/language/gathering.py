@@ -131,6 +131,9 @@ def main(folder: Path) -> None:
         policy.model.lm_head.weight.mul_(2.0)
     engine.take_weights(policy, "v2")
     found["served later"] = sampled(engine)
+    with CountGathers() as gathers:
+        engine.take_weights(policy, "v2")
+    found["gathers of the same"] = gathers.count
 
     coarse = ShardedModel(tiny_policy(), torch.bfloat16, CPU)
     with gathered(coarse) as whole:

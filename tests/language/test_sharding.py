@@ -123,6 +123,7 @@ def test_the_main_process_hands_new_weights_to_a_server(found: Found) -> None:
     with torch.no_grad():
         policy.lm_head.weight.mul_(2.0)
     assert_alike(found, "served later", sampled(LocalEngine(policy, "v2")))
+    assert [said["gathers of the same"] for said in found] == [0, 0]
 
 
 def assert_alike(found: Found, engine: str, expected: list[list[Any]]) -> None:

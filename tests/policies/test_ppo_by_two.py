@@ -33,29 +33,33 @@ from tests.policies.toys import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-# Seven rows in minibatches of three: the last has one row, and one of two processes none of it. Few
+# Five rows in minibatches of four: the last has one row, and one of two processes none of it. Few
 # tokens at once: processes differ in the number of their groups. Adam turns rounding errors of
 # vanishing gradients into steps; its epsilon keeps them small.
 TEN = replace(
     CONFIG,
     num_iterations=10,
-    batch_size=7,
-    minibatch_size=3,
+    batch_size=5,
+    minibatch_size=4,
     tokens_per_microbatch=60,
     rows_per_batch=4,
-    eval_every=4,
+    eval_every=5,
     checkpoint_every=5,
     optimizer=replace(CONFIG.optimizer, adam_epsilon=1e-3),
 )
-THREE = replace(TEN, num_iterations=3, num_epochs=2, eval_every=2, checkpoint_every=2)
+TWO = replace(TEN, num_iterations=2, eval_every=2, checkpoint_every=1)
 RUNS: dict[str, PPOConfig] = {
     "whole": TEN,
     "running": replace(
-        THREE, whiten_scope=WhitenScope.RUNNING, kl_target=0.5, checkpoint_activations=True
+        TWO,
+        num_epochs=2,
+        whiten_scope=WhitenScope.RUNNING,
+        kl_target=0.5,
+        checkpoint_activations=True,
     ),
-    "noise": replace(THREE, score_function="policies.noise:load_score_fn"),
-    "shared": replace(THREE, value_network=ValueNetwork.SHARED),
-    "adapters": replace(THREE, lora_rank=4),
+    "noise": replace(TWO, score_function="policies.noise:load_score_fn"),
+    "shared": replace(TWO, value_network=ValueNetwork.SHARED),
+    "adapters": replace(TWO, lora_rank=4),
 }
 
 
@@ -111,7 +115,7 @@ def runs(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> R
         two[name] = make(root / "two" / name, TEN, inputs)
     one["continued"] = make(root / "one" / "continued", TEN, inputs)
     two["adapters, stopped"] = make(root / "two" / "stopped", RUNS["adapters"], inputs)
-    two["bfloat16"] = make(root / "two" / "bfloat16", replace(THREE, dtype="bfloat16"), inputs)
+    two["bfloat16"] = make(root / "two" / "bfloat16", replace(TWO, dtype="bfloat16"), inputs)
     work_off([str(one[name].root) for name in RUNS])
     work_off([f"{two['continued'].root}@5"])
 
