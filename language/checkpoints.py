@@ -202,6 +202,21 @@ def unpack_model(model: nn.Module, holder: Holder, *, prefix: str = "model") -> 
     model.load_state_dict(state)
 
 
+def pack_parameters(parameters: Mapping[str, nn.Parameter], *, prefix: str) -> Packed:
+    """Return some parameters by name, such as those of a model that are trained."""
+    tensors = {f"{prefix}.{name}": p.detach() for name, p in parameters.items()}
+    return Packed(tensors, {prefix: {}})
+
+
+@torch.no_grad()
+def unpack_parameters_(
+    parameters: Mapping[str, nn.Parameter], holder: Holder, *, prefix: str
+) -> None:
+    """Set `parameters` to what `pack_parameters` returned."""
+    for name, parameter in parameters.items():
+        parameter.copy_(_cut_like(holder.tensors, f"{prefix}.{name}", parameter))
+
+
 def pack_optimizer(optimizer: Optimizer, *, prefix: str = "optimizer") -> Packed:
     """Return an optimizer's moments as tensors and its settings as JSON."""
     whole = optimizer.state_dict()
@@ -269,6 +284,27 @@ def unpack_rng(
     np.random.set_state((name, keys, position, has_gauss, gauss))
     version, internal, gauss_next = holder.state[prefix]["python"]
     random.setstate((version, tuple(internal), gauss_next))
+
+
+def pack_every_rng(*, generator: torch.Generator) -> list[Packed]:
+    """Return the random generators of every process, each under a prefix of its own; a collective.
+
+    `generator` is the context's.
+    """
+    return gather_objects(pack_rng(generator=generator, prefix=_rng_name(world()[0])))
+
+
+def unpack_own_rng(holder: Holder, *, generator: torch.Generator) -> None:
+    """Set this process's random generators to what `pack_every_rng` returned of them.
+
+    A process that an earlier attempt did not have takes those of the first one.
+    """
+    own, first = _rng_name(world()[0]), _rng_name(0)
+    unpack_rng(holder, generator=generator, prefix=own if own in holder.state else first)
+
+
+def _rng_name(rank: int) -> str:
+    return f"rng.{rank}"
 
 
 def _cut_like(tensors: Mapping[str, Tensor], name: str, like: Tensor | None) -> Tensor:

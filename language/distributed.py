@@ -1,12 +1,14 @@
 """What processes that share a run do together, in a few primitives; one alone they leave alone."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def world() -> tuple[int, int]:
@@ -43,6 +45,24 @@ def gather_objects(item: Item) -> list[Item]:
     items: list[Item] = [item] * num_processes
     dist.all_gather_object(items, item)
     return items
+
+
+def share_out(
+    items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]]
+) -> list[Result]:
+    """Return what `work` makes of `items`, one result each; every process works on its share.
+
+    A collective: all give the same items, and all are returned all results, in the order of the
+    items. Each works on as many, the first item again where its share is one short: `work` may
+    compute with a model that is cut over the processes. Results are pickled in memory.
+    """
+    rank, num_processes = world()
+    if num_processes == 1 or not items:
+        return list(work(items))
+    own = shard(items, rank, num_processes)
+    num_short = math.ceil(len(items) / num_processes) - len(own)
+    parts = gather_objects(list(work(own + [items[0]] * num_short)))
+    return [parts[i % num_processes][i // num_processes] for i in range(len(items))]
 
 
 def barrier() -> None:

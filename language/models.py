@@ -1,5 +1,6 @@
 """Llama policies: made from scratch, or loaded and saved in Hugging Face's layout."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from records.files import folder_written_atomically
 __all__ = [
     "create_policy",
     "disable_dropout_",
+    "empty_llama",
     "load_llama",
     "load_policy",
     "max_positions_of",
@@ -92,11 +94,7 @@ def load_llama(
     if kind_of_model != "llama":
         raise ValueError(f"{path_or_name} holds a model of type {kind_of_model!r}, not llama")
     if torch.device(device).type == "meta":
-        config = LlamaConfig.from_pretrained(str(path_or_name), attn_implementation="sdpa")
-        with torch.device("meta"):
-            empty = kind(config)
-        use_few_pass_norms_(empty)
-        empty.train(mode=False)
+        empty = empty_llama(kind, LlamaConfig.from_pretrained(str(path_or_name)))
         cast_parameters_(empty, dtype)
         return empty
     loaded: Any = kind.from_pretrained(
@@ -115,6 +113,17 @@ def load_llama(
     nn.Module.to(model, device=device)
     model.train(mode=False)
     return model
+
+
+def empty_llama(kind: type[Model], config: LlamaConfig) -> Model:
+    """Return a Llama of this shape on the meta device, where it has no weights."""
+    with torch.device("meta"):
+        empty = kind(deepcopy(config))
+    # As every model starts; `language.packing` changes it, in the config too.
+    empty.set_attn_implementation("sdpa")
+    use_few_pass_norms_(empty)
+    empty.train(mode=False)
+    return empty
 
 
 def max_positions_of(path_or_name: str | Path) -> int:

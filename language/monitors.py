@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from language.rows import TokenRow
-from language.scalars import load_scalar_model, score_rows
+from language.scalars import Scorer, load_scalar_model, score_rows
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.configs import GENERAL
 
@@ -26,11 +26,12 @@ def load_monitor(
     device: torch.device,
     dtype: torch.dtype,
     rows_per_batch: int,
-    shared: Callable[[], LlamaForSequenceClassification] | None = None,
+    shared: Callable[[], Scorer] | None = None,
 ) -> Monitor | None:
     """Return the monitor of a run, its input `general`; None where it has none.
 
-    Where the run holds that model already, as an adapter, `shared` returns it ready for a pass.
+    Where the run holds that model already, as an adapter or cut over its processes, `shared`
+    returns it ready for a pass.
 
     Raises:
         ValueError: It reads other token ids than `tokenizer`, the policy's, writes.
@@ -53,9 +54,7 @@ def load_monitor(
 class RowScorer:
     """Scores rows under one reward model, which it is handed anew for every call."""
 
-    def __init__(
-        self, model: Callable[[], LlamaForSequenceClassification], *, rows_per_batch: int
-    ) -> None:
+    def __init__(self, model: Callable[[], Scorer], *, rows_per_batch: int) -> None:
         """Take what returns the model, ready for a pass: it may share its layers with others."""
         self._model = model
         self._rows_per_batch = rows_per_batch

@@ -4,7 +4,8 @@ Gradients and optimizer states are cut alike. A layer's weights are gathered whi
 let go after it, in the forward pass and again in the backward pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -15,14 +16,20 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from language.distributed import world
-from language.models import save_model
+from language.distributed import all_reduce_sum_, world
+from language.models import empty_llama, save_model
 from language.precision import MixedWeights, cast_frozen_, enable_activation_checkpointing_
 
 Model = TypeVar("Model", bound=PreTrainedModel)
+Result = TypeVar("Result")
 
 
 class ShardedModel(nn.Module, Generic[Model]):
@@ -61,15 +68,24 @@ class ShardedModel(nn.Module, Generic[Model]):
         nn.Module.to_empty(self, device=device)
         _scatter_(self, source)
 
-    def forward(self, compute: Callable[[Model], Tensor]) -> Tensor:
+    @property
+    def config(self) -> LlamaConfig:
+        """The model's."""
+        return cast(LlamaConfig, self.model.config)
+
+    def forward(self, compute: Callable[[Model], Result]) -> Result:
         """Return `compute(model)`; within it, weights are whole where they are used."""
         return compute(self.model)
 
 
-def compute_with(model: Model | ShardedModel[Model], compute: Callable[[Model], Tensor]) -> Tensor:
-    """Return `compute` of a model, be it whole or cut over the processes."""
+Policy = LlamaForCausalLM | ShardedModel[LlamaForCausalLM]
+"""A policy, whole or cut over the processes."""
+
+
+def compute_with(model: Model | ShardedModel[Model], compute: Callable[[Model], Result]) -> Result:
+    """Return `compute` of a model, be it whole or cut over the processes: a tensor or several."""
     if isinstance(model, ShardedModel):
-        result: Tensor = model(compute)
+        result: Result = model(compute)
         if not torch.is_grad_enabled():
             # FSDP2 keeps the last weights gathered for a backward pass, which does not come here.
             cast(FSDPModule, model).reshard()
@@ -114,6 +130,14 @@ def weights_of(
     return weights
 
 
+def whole_or_cut(
+    model: Model, dtype: torch.dtype, device: torch.device
+) -> Model | ShardedModel[Model]:
+    """Return a model that is not trained: as it is in one process, cut where there are several."""
+    model.requires_grad_(False)
+    return ShardedModel(model, dtype, device) if world()[1] > 1 else model
+
+
 def save_output(
     model: Model | ShardedModel[Model], tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
@@ -122,9 +146,58 @@ def save_output(
     A collective: the main process gathers a sharded model on its CPU, a tensor at a time, and
     writes what one process would have written.
     """
-    plain = _gathered(model) if isinstance(model, ShardedModel) else model
-    if world()[0] == 0:
-        save_model(plain, tokenizer, folder)
+    is_main = world()[0] == 0
+    with gathered(model, device=torch.device("cpu"), is_wanted=is_main) as whole:
+        if is_main:
+            save_model(whole, tokenizer, folder)
+
+
+@contextmanager
+def gathered(
+    model: Model | ShardedModel[Model],
+    *,
+    device: torch.device | None = None,
+    is_wanted: bool = True,
+) -> Iterator[Model]:
+    """Yield a model whole: itself, or, where it is cut, all its weights in the type it computes in.
+
+    Gathered once, as arXiv:2307.09288, section 3.2.3, does before sampling: a sharded pass would
+    gather every layer for every token. At the end the weights are let go, whoever still holds the
+    model. A collective, a tensor at a time.
+
+    Args:
+        model: The model; one that is whole stays where it is.
+        device: Where the weights are wanted; None for where the model computes.
+        is_wanted: Whether this process wants them; else its model has a shape and no weights.
+    """
+    if not isinstance(model, ShardedModel):
+        yield model
+        return
+    whole = _gathered(model, device or model.device, is_wanted=is_wanted)
+    try:
+        yield whole
+    finally:
+        nn.Module.to(whole, device="meta")
+
+
+def sum_gradients_(parameters: Iterable[nn.Parameter]) -> None:
+    """Add up over the processes the gradients of weights that each of them holds whole.
+
+    Those of weights that are cut are added up as they are computed.
+    """
+    for parameter in parameters:
+        if parameter.grad is not None and not isinstance(parameter.grad, DTensor):
+            all_reduce_sum_(parameter.grad)
+
+
+def clip_gradients_(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale all gradients so that their norm is at most `max_norm`; return what it was.
+
+    The norm is that of whole gradients, also where they are cut; it is not read here, which would
+    wait for the device.
+    """
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def rows_held(tensor: DTensor) -> tuple[int, int]:
@@ -147,23 +220,32 @@ def from_rows(rows: Tensor, like: DTensor) -> DTensor:
     )
 
 
-def _gathered(sharded: ShardedModel[Model]) -> Model:
-    """Return a model to be saved, all weights on the CPU; on other processes than the main, empty.
-
-    Its rotary frequencies, which are not saved, are empty on all.
-    """
+@torch.no_grad()
+def _gathered(sharded: ShardedModel[Model], device: torch.device, *, is_wanted: bool) -> Model:
+    """Return the model with all weights on `device`, or, where they are not wanted, with none."""
     source = sharded.model
-    with torch.device("meta"):
-        plain = type(source)(source.config)
+    plain = empty_llama(type(source), cast(LlamaConfig, source.config))
+    plain.requires_grad_(False)
     whole: dict[str, Tensor] = {}
     for name, tensor in source.state_dict().items():
-        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        if world()[0] == 0:
-            whole[name] = full.to("cpu", sharded.dtype)
-    plain.load_state_dict(whole, strict=world()[0] == 0, assign=True)
+        # Cast before it is sent: half the bytes in bfloat16.
+        own = tensor.to(sharded.dtype)
+        full = own.full_tensor() if isinstance(own, DTensor) else own
+        if is_wanted:
+            whole[name] = full.to(device)
+    plain.load_state_dict(whole, strict=is_wanted, assign=True)
+    if is_wanted:
+        _copy_frequencies_(plain, source, device)
     if source.can_generate():
         plain.generation_config = source.generation_config
     return plain
+
+
+def _copy_frequencies_(plain: Model, source: Model, device: torch.device) -> None:
+    """Give `plain` the buffers of `source`: rotary frequencies, which no state holds."""
+    for name, buffer in source.named_buffers():
+        owner, _, attribute = name.rpartition(".")
+        setattr(plain.get_submodule(owner), attribute, buffer.to(device, copy=True))
 
 
 def _cut(module: ShardedModel[Model], dtype: torch.dtype, device: torch.device) -> None:

@@ -13,8 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
@@ -22,19 +21,19 @@ from transformers import PreTrainedModel
 from language.checkpoints import (
     combine,
     latest_checkpoint,
+    pack_every_rng,
     pack_model,
     pack_optimizer,
-    pack_rng,
     save_shards,
     unpack_model,
     unpack_optimizer,
-    unpack_rng,
+    unpack_own_rng,
 )
-from language.distributed import gather_objects, shard, world
+from language.distributed import shard, world
 from language.optimizers import create_optimizer, create_schedule
 from language.packing import split_by_tokens
 from language.runs import RunContext, RunStopped
-from language.sharding import Weights, compute_with
+from language.sharding import Weights, clip_gradients_, compute_with
 from records.configs import OptimizerConfig
 from records.rundirs import RunDirectory
 
@@ -203,7 +202,8 @@ def take_step_(
             unused = partial(objective.begin_step(items).loss, items=items[-1:])
             loss = compute_with(weights.working, unused) * 0.0
         torch.autograd.backward(loss)
-    grad_norm = _clip_gradients_(weights.master, config.optimizer.max_grad_norm)
+    parameters = weights.master.parameters()
+    grad_norm = clip_gradients_(parameters, config.optimizer.max_grad_norm).item()
     metrics = step_objective.metrics()
     if not math.isfinite(metrics["loss"]) or not math.isfinite(grad_norm):
         raise FloatingPointError(
@@ -218,21 +218,14 @@ def take_step_(
     return {**metrics, "grad_norm": grad_norm, "learning_rate": learning_rate}
 
 
-def _clip_gradients_(model: nn.Module, max_norm: float) -> float:
-    """Scale all gradients so that their norm is at most `max_norm`; return what it was."""
-    norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
-
-
 def _save(
     learner: StepLearner, run_directory: RunDirectory, context: RunContext, step: int
 ) -> None:
     """Write a checkpoint of `step`, the generators of every process in it; a collective."""
-    own_rng = pack_rng(generator=context.generator, prefix=_rng_name(context.rank))
     packed = combine(
         pack_model(learner.weights.master),
         pack_optimizer(learner.optimizer),
-        *gather_objects(own_rng),
+        *pack_every_rng(generator=context.generator),
     )
     state = {
         **packed.state,
@@ -255,14 +248,7 @@ def _restore_(
         unpack_optimizer(learner.optimizer, checkpoint)
         learner.schedule.load_state_dict(checkpoint.state["schedule"])
         learner.recent_losses.extend(checkpoint.state["recent_losses"])
-        # A process that an earlier attempt did not have takes the generators of the first one.
-        own, first = _rng_name(context.rank), _rng_name(0)
-        name = own if own in checkpoint.state else first
-        unpack_rng(checkpoint, generator=context.generator, prefix=name)
+        unpack_own_rng(checkpoint, generator=context.generator)
     if context.is_main:
         run_directory.drop_metrics_after(steps_before + done)
     return done
-
-
-def _rng_name(rank: int) -> str:
-    return f"rng.{rank}"

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from language.distributed import world
 from policies.heldout import HeldOutLook
 from policies.networks import View
 from policies.rollouts import Rollout
@@ -105,9 +106,10 @@ def peak_after(peak: Peak | None, look: HeldOutLook) -> Peak | None:
 def alarm_row(alarms: Mapping[str, str], iteration: int) -> dict[str, float | str]:
     """Return the metrics of an iteration's alarms, 0 or 1 each, and put their words in the log.
 
-    The words of all are the metric `event`, which the run's page shows.
+    The words of all are the metric `event`, which the run's page shows. Of several processes, which
+    all see the same, the main one logs them.
     """
-    for words in alarms.values():
+    for words in alarms.values() if world()[0] == 0 else ():
         logger.warning("iteration %d: %s.", iteration, words)
     row: dict[str, float | str] = {f"alarm_{name}": float(name in alarms) for name in NAMES}
     if alarms:

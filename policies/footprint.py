@@ -1,9 +1,10 @@
-"""How many bytes PPO's networks take for as long as a run lasts, counted from what they hold."""
+"""How many bytes of a process PPO's networks take for as long as a run lasts."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from policies.networks import Networks
 
@@ -26,15 +27,16 @@ class Footprint(NamedTuple):
 def footprint_of(networks: Networks) -> Footprint:
     """Return what `networks` takes, each weight counted once however many models share it.
 
-    Nothing is read of the weights: models on the meta device, which have none, can be counted.
-    Whole reward models beside them are not among the networks.
+    Of weights that are cut, what this process holds. Nothing is read of the weights: models on the
+    meta device, which have none, can be counted. Whole reward models beside them are not among the
+    networks.
     """
     models = (
         networks.policy,
         networks.value_model,
         networks.reference,
         *networks.reward_models.values(),
-        *(weights.master for weights in networks.mixed),
+        *(weights.master for weights in networks.weights),
     )
     held = {parameter for model in models for parameter in model.parameters()}
     trained = {*networks.policy_parameters.values(), *networks.value_parameters.values()}
@@ -43,4 +45,5 @@ def footprint_of(networks: Networks) -> Footprint:
 
 
 def _bytes_of(parameters: Iterable[nn.Parameter]) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    held = (p.to_local() if isinstance(p, DTensor) else p for p in parameters)
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)

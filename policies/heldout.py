@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from language.distributed import gather_objects
 from language.tokenizers import eos_id_of
 from policies.encoding import EncodedPrompt
 from policies.kl import kl_penalties
@@ -61,7 +62,7 @@ class HeldOutLook(NamedTuple):
 def look_at(
     models: Models, prompts: Sequence[EncodedPrompt], config: PPOConfig, iteration: int
 ) -> HeldOutLook:
-    """Sample a response to each held-out prompt after `iteration` and score it.
+    """Sample a response to each held-out prompt after `iteration` and score it; a collective.
 
     Seeds are the same at every look, so that two looks differ by the policy and not by luck.
     """
@@ -96,7 +97,7 @@ def look_at(
         general_B = models.monitor(rollout.rows)
         general = masked_moments(general_B, general_B.isfinite())
     every_B = scores.gated_B.isfinite()
-    return HeldOutLook(
+    look = HeldOutLook(
         scores=masked_moments(scores.gated_B, every_B),
         kl=float(kl_BR.sum(dim=1).mean()),
         finished_share=float(rollout.is_finished_B.float().mean()),
@@ -105,6 +106,8 @@ def look_at(
         safety=float(scores.safety_B.mean()),
         general=general,
     )
+    # Whether to go on hangs on it: processes that differ by a rounding would part here.
+    return gather_objects(look)[0]
 
 
 def objective_of(look: HeldOutLook, start: Moments, config: PPOConfig) -> float:

@@ -5,27 +5,39 @@ head on the policy's layers. Adapters (LoRA): one base with an adapter for the p
 value model and, where they were trained as adapters of this base, one for each reward model; the
 reference is the base with its adapters off.
 
+Several processes cut networks that are separate between them (FSDP2); shared ones and adapters each
+holds whole, and gradients are added up. Either way a pass is for all processes together.
+
 Shapes: B rows, M response tokens, T tokens on a line of packed rows, D hidden.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedModel
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from language.adapters import add_adapters_, use_adapter_
+from language.distributed import all_reduce_sum_
 from language.kept_adapters import AdapterWeights, load_adapter_
 from language.logprobs import packed_logprobs, packed_statistics
 from language.packing import PackedRows, packed_hidden
 from language.precision import MixedWeights, cast_parameters_, enable_activation_checkpointing_
-from language.scalars import head_of, share_trunk
+from language.scalars import Scorer, head_of, share_trunk
+from language.sharding import (
+    Policy,
+    ShardedModel,
+    Weights,
+    compute_with,
+)
 from policies.rollouts import Group, Rollout
 from policies.statistics import Moments, standardised
 
-Model = TypeVar("Model", bound=PreTrainedModel)
+Model = TypeVar("Model", bound=nn.Module)
+Result = TypeVar("Result")
 
 POLICY, VALUE = "policy", "value"
 """The names of the adapters."""
@@ -37,9 +49,9 @@ WHITE = Moments(0.0, 1.0)
 class Networks:
     """Policy, value model and reference, as they compute, and the weights that are trained."""
 
-    policy: LlamaForCausalLM
-    value_model: LlamaForSequenceClassification
-    reference: LlamaForCausalLM
+    policy: Policy
+    value_model: Scorer
+    reference: Policy
     """The frozen policy that the KL term is measured against."""
     policy_parameters: Mapping[str, nn.Parameter]
     """What the policy's optimizer moves, float32."""
@@ -52,24 +64,26 @@ class Networks:
     """Whether the value model starts from a reward model, and so speaks in raw scores."""
     has_checkpoints: bool = False
     """Whether activations are computed again in the backward pass."""
-    mixed: Sequence[MixedWeights[Any]] = field(default=())
-    reward_models: Mapping[str, LlamaForSequenceClassification] = field(default_factory=dict)
-    """The reward models that are frozen adapters of the base, by the name of their adapter."""
+    weights: Sequence[Weights[Any]] = field(default=())
+    """Those of full models, in both precisions."""
+    reward_models: Mapping[str, Scorer] = field(default_factory=dict)
+    """The reward models that are frozen adapters of the base, by the name of their adapter, or that
+    are cut over the processes, by their role."""
 
-    def as_policy(self, *, is_trained: bool = False) -> LlamaForCausalLM:
+    def as_policy(self, *, is_trained: bool = False) -> Policy:
         """Return the policy, ready for a pass; `is_trained` where a backward pass follows."""
         return self._with(self.policy, POLICY, is_trained)
 
-    def as_reference(self) -> LlamaForCausalLM:
+    def as_reference(self) -> Policy:
         """Return the reference, ready for a pass."""
         return self._with(self.reference, None, is_trained=False)
 
-    def as_value_model(self, *, is_trained: bool = False) -> LlamaForSequenceClassification:
+    def as_value_model(self, *, is_trained: bool = False) -> Scorer:
         """Return the value model, ready for a pass; `is_trained` where a backward pass follows."""
         return self._with(self.value_model, self.value_adapter, is_trained)
 
-    def as_reward_model(self, name: str) -> LlamaForSequenceClassification:
-        """Return the reward model `name` that stands on the base, ready for a pass."""
+    def as_reward_model(self, name: str) -> Scorer:
+        """Return the reward model `name` of `reward_models`, ready for a pass."""
         return self._with(self.reward_models[name], name, is_trained=False)
 
     @property
@@ -83,7 +97,7 @@ class Networks:
 
     def refresh_(self) -> None:
         """Hand changed float32 weights on to the copies that compute."""
-        for weights in self.mixed:
+        for weights in self.weights:
             weights.refresh_()
 
     def _with(self, model: Model, adapter: str | None, is_trained: bool) -> Model:
@@ -91,33 +105,30 @@ class Networks:
             # Transformers checkpoints in training mode, in which it fills no cache for sampling.
             nn.Module.train(model, is_trained)
         if self.has_adapters:
+            assert not isinstance(self.policy, ShardedModel), "a base of adapters is whole"
             is_frozen = adapter in self.reward_models
             use_adapter_(self.policy.model, adapter, is_frozen=is_frozen)
         return model
 
 
 def separate_networks(
-    policy: LlamaForCausalLM,
-    value_model: LlamaForSequenceClassification,
-    reference: LlamaForCausalLM,
+    policy: Weights[LlamaForCausalLM],
+    value_model: Weights[LlamaForSequenceClassification],
+    reference: Policy,
     *,
-    dtype: torch.dtype = torch.float32,
-    checkpoint_activations: bool = False,
+    reward_models: Mapping[str, Scorer] | None = None,
+    has_checkpoints: bool = False,
 ) -> Networks:
-    """Return three networks with layers of their own; the trained ones come in float32."""
-    weights = MixedWeights(policy, dtype)
-    value_weights = MixedWeights(value_model, dtype)
-    if checkpoint_activations:
-        enable_activation_checkpointing_(weights.working)
-        enable_activation_checkpointing_(value_weights.working)
+    """Return networks with layers of their own, each whole or cut over the processes."""
     return Networks(
-        policy=weights.working,
-        value_model=value_weights.working,
+        policy=policy.working,
+        value_model=value_model.working,
         reference=reference,
-        has_checkpoints=checkpoint_activations,
-        policy_parameters=dict(weights.master.named_parameters()),
-        value_parameters=dict(value_weights.master.named_parameters()),
-        mixed=(weights, value_weights),
+        has_checkpoints=has_checkpoints,
+        policy_parameters=dict(policy.master.named_parameters()),
+        value_parameters=dict(value_model.master.named_parameters()),
+        weights=(policy, value_model),
+        reward_models=reward_models or {},
     )
 
 
@@ -142,7 +153,7 @@ def shared_networks(
         value_parameters=_head_parameters(value_model),
         is_trunk_shared=True,
         is_value_raw=False,
-        mixed=(weights,),
+        weights=(weights,),
     )
 
 
@@ -205,6 +216,39 @@ def adapter_networks(
     )
 
 
+def policy_pass(
+    networks: Networks,
+    packed: PackedRows,
+    read: Callable[[LlamaForCausalLM, Tensor], Result],
+    *,
+    is_trained: bool = False,
+) -> tuple[Result, Tensor | None]:
+    """Return what `read` makes of the policy and its hidden_TD, and, if shared, hidden_TD."""
+
+    def compute(policy: LlamaForCausalLM) -> tuple[Result, Tensor | None]:
+        hidden_TD = packed_hidden(policy.model, packed)
+        return read(policy, hidden_TD), hidden_TD if networks.is_trunk_shared else None
+
+    return compute_with(networks.as_policy(is_trained=is_trained), compute)
+
+
+def value_pass(
+    networks: Networks,
+    packed: PackedRows,
+    read: Callable[[LlamaForSequenceClassification, Tensor], Result],
+    *,
+    trunk_TD: Tensor | None,
+    is_trained: bool = False,
+) -> Result:
+    """Return what `read` makes of the value model and its hidden_TD, those of a shared trunk."""
+
+    def compute(model: LlamaForSequenceClassification) -> Result:
+        hidden_TD = packed_hidden(model.model, packed) if trunk_TD is None else trunk_TD
+        return read(model, hidden_TD)
+
+    return compute_with(networks.as_value_model(is_trained=is_trained), compute)
+
+
 class View(NamedTuple):
     """What policy and value model say of a rollout before any update."""
 
@@ -227,36 +271,42 @@ def view_of(
 ) -> View:
     """Return what policy and value model say of a rollout, from one pass where they share layers.
 
-    Log-probabilities are at the temperature of sampling; values in the units of rewards.
+    Log-probabilities are at the temperature of sampling; values in the units of rewards. A
+    collective: `groups` are this process's, and what is returned is of all.
     """
     num_tokens, num_rows = len(rollout.place_M), len(rollout.rows)
     view = View(*(_zeros(n, rollout) for n in (num_tokens, num_tokens, num_tokens, num_rows)))
-    for packed, token_M, row_B in groups:
-        policy = networks.as_policy()
-        hidden_TD = packed_hidden(policy.model, packed)
-        statistics = packed_statistics(policy, hidden_TD, packed, temperature=temperature)
-        view.logprobs_M.index_copy_(0, token_M, statistics.logprobs_M)
-        view.entropies_M.index_copy_(0, token_M, statistics.entropies_M)
-        if not networks.is_trunk_shared:
-            hidden_TD = packed_hidden(networks.as_value_model().model, packed)
-        values_M = packed_values(networks.value_model, hidden_TD, packed, units=units)
-        view.values_M.index_copy_(0, token_M, values_M)
-        last_B = head_of(networks.value_model, hidden_TD[packed.last_B])
-        view.last_values_B.index_copy_(0, row_B, standardised(last_B, units))
-    return view
+    say = partial(packed_statistics, temperature=temperature)
+    value = partial(_packed_and_last_values, units=units)
+    for packed, token_M, row_B, is_own in groups:
+        said, trunk_TD = policy_pass(networks, packed, partial(say, packed=packed))
+        values = value_pass(networks, packed, partial(value, packed=packed), trunk_TD=trunk_TD)
+        if is_own:
+            parts, places = (*said, *values), (token_M, token_M, token_M, row_B)
+            for whole, place, part in zip(view, places, parts, strict=True):
+                whole.index_copy_(0, place, part)
+    return View(*map(all_reduce_sum_, view))
 
 
 @torch.no_grad()
 def logprobs_of(
-    model: LlamaForCausalLM, rollout: Rollout, groups: Sequence[Group], *, temperature: float
+    model: Policy, rollout: Rollout, groups: Sequence[Group], *, temperature: float
 ) -> Tensor:
-    """Return logprobs_M of a rollout under `model`, at the temperature of sampling."""
+    """Return logprobs_M of a rollout under `model`, at the temperature of sampling; a collective.
+
+    `groups` are this process's, and what is returned is of all.
+    """
+
+    def compute(policy: LlamaForCausalLM, packed: PackedRows) -> Tensor:
+        hidden_TD = packed_hidden(policy.model, packed)
+        return packed_logprobs(policy, hidden_TD, packed, temperature=temperature)
+
     logprobs_M = _zeros(len(rollout.place_M), rollout)
-    for packed, token_M, _ in groups:
-        hidden_TD = packed_hidden(model.model, packed)
-        values_M = packed_logprobs(model, hidden_TD, packed, temperature=temperature)
-        logprobs_M.index_copy_(0, token_M, values_M)
-    return logprobs_M
+    for packed, token_M, _, is_own in groups:
+        part_M = compute_with(model, partial(compute, packed=packed))
+        if is_own:
+            logprobs_M.index_copy_(0, token_M, part_M)
+    return all_reduce_sum_(logprobs_M)
 
 
 def packed_values(
@@ -268,6 +318,14 @@ def packed_values(
     variance of the scores before training) takes the one to the other.
     """
     return standardised(head_of(model, hidden_TD[packed.before_M]), units)
+
+
+def _packed_and_last_values(
+    model: LlamaForSequenceClassification, hidden_TD: Tensor, packed: PackedRows, *, units: Moments
+) -> tuple[Tensor, Tensor]:
+    """Return values_M, and last_values_B of the states after the last tokens."""
+    values_M = packed_values(model, hidden_TD, packed, units=units)
+    return values_M, standardised(head_of(model, hidden_TD[packed.last_B]), units)
 
 
 def _reward_model(

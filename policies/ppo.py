@@ -43,16 +43,18 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     after `num_iterations`, or once `patience` looks at the held-out prompts brought nothing better.
     A run that is started again goes on from its last checkpoint as if it had never stopped.
 
+    Several processes share what takes long: sampling, scoring, passes of the networks, and the rows
+    of each minibatch. What that yields each process holds for the whole batch, so that rewards,
+    whitening, advantages and alarms are computed as one process would.
+
     Raises:
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
-        ValueError: More than one process, different tokenizers, or no prompts.
+        ValueError: Different tokenizers, a model that cannot be cut, or no prompts.
         ServerError: The engine is a server that cannot be used, or failed; says why.
         FloatingPointError: A score or a gradient is no longer finite.
     """
     config = spec.config
     assert isinstance(config, PPOConfig), f"{type(config).__name__} is another run's"
-    if context.world_size > 1:
-        raise ValueError(f"PPO runs in one process, not {context.world_size}; start only one")
 
     # Models, prompts, optimizers; then the place where an earlier attempt stopped.
     models = load_models(spec, config, context, name=run_directory.root.name)
@@ -132,8 +134,9 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
 
     summary = {"networks": models.arrangement, **_summary(progress, config, train, heldout)}
     value_output = save_value_model(run_directory, models)
-    policy_output = publish_best(run_directory, progress)
-    run_directory.write_result(summary, {"policy": policy_output, "value": value_output})
+    if context.is_main:
+        policy_output = publish_best(run_directory, progress)
+        run_directory.write_result(summary, {"policy": policy_output, "value": value_output})
 
 
 def _prompts(spec: RunSpec, role: str, models: Models, config: PPOConfig) -> EncodedPrompts:

@@ -5,12 +5,12 @@ import logging
 import math
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from language.engines import Engine, open_engine
 from language.kept_adapters import (
     ADAPTER_FOLDER,
     AdapterWeights,
@@ -22,16 +22,29 @@ from language.models import load_policy
 from language.monitors import Monitor, load_monitor
 from language.optimizers import create_optimizer, create_schedule
 from language.runs import RunContext
-from language.scalars import load_scalar_model
+from language.scalars import Scorer, load_scalar_model
 from language.scores import ScoreFn
+from language.sharding import weights_of, whole_or_cut
+from language.shared_engines import SharedEngine, open_shared_engine
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.footprint import footprint_of
 from policies.networks import Networks, adapter_networks, separate_networks, shared_networks
-from policies.reward_adapters import RewardAdapters, adapter_scorer, find_reward_adapters
-from policies.scoring import load_score_fn, refuse_other_tokenizer
+from policies.reward_adapters import (
+    OWN_SCORE_FUNCTION,
+    RewardAdapters,
+    find_reward_adapters,
+    network_scorer,
+)
+from policies.scoring import (
+    SharedScorer,
+    load_score_fn,
+    refuse_other_tokenizer,
+    shared_monitor,
+)
 from policies.updates import Learner, Learners
 from records.configs import GENERAL, OptimizerConfig, PPOConfig, Schedule
 from records.ppo_choices import ValueNetwork
+from records.preferences import Axis
 from records.rundirs import RunSpec
 
 logger = logging.getLogger(__name__)
@@ -47,12 +60,12 @@ class Models(NamedTuple):
     """The general reward model: never optimised against, it only watches."""
     arrangement: str
     """Which of them share layers, and why no more of them do; a sentence."""
-    engine: Engine
+    engine: SharedEngine
     """Samples: this process, or a server that is handed the policy's weights."""
     name: str
     """The run's, under which a server is told the weights' versions."""
 
-    def engine_after(self, iteration: int) -> Engine:
+    def engine_after(self, iteration: int) -> SharedEngine:
         """Return the engine with the weights of the policy as it stands after `iteration`."""
         self.engine.take_weights(self.networks.as_policy(), f"{self.name}-{iteration}")
         return self.engine
@@ -62,8 +75,9 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext, *, name: 
     """Return the models of the run called `name`, and say in the log how they are arranged.
 
     Raises:
-        ValueError: Their tokenizers differ, an adapter has no common base, or the config insists on
-            reward models as adapters of the base, and one of them is none.
+        ValueError: Their tokenizers differ, an adapter has no common base, the config insists on
+            reward models as adapters of the base, and one of them is none, or a model whose head is
+            its embedding would have to be cut over several processes.
         ServerError: The engine is a server that cannot be used; says why.
     """
     paths = {role: item.path for role, item in spec.inputs.items()}
@@ -77,20 +91,18 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext, *, name: 
         start = _policy_start(spec, base_digest)
         found = find_reward_adapters(paths, base_digest, config)
     networks = _load_networks(spec, config, context, found, start)
-    arrangement = (
-        found.describe(is_trunk_shared=networks.is_trunk_shared)
-        if found is not None
-        else _description(networks)
-    )
+    arrangement = _description(networks, found, context)
     gigabytes = footprint_of(networks).total / 1e9
-    logger.info("networks: %s; %.2f GB of weights, gradients and moments", arrangement, gigabytes)
+    if context.is_main:
+        words = "networks: %s; %.2f GB of weights, gradients and moments"
+        logger.info(words, arrangement, gigabytes)
     return Models(
         tokenizer=tokenizer,
         networks=networks,
         score_fn=_score_fn(spec, config, context, tokenizer, networks),
         monitor=_monitor(spec, config, context, tokenizer, networks),
         arrangement=arrangement,
-        engine=open_engine(
+        engine=open_shared_engine(
             config.engine,
             networks.as_policy(),
             tokenizer,
@@ -138,11 +150,12 @@ def _score_fn(
     tokenizer: PreTrainedTokenizerBase,
     networks: Networks,
 ) -> ScoreFn:
-    """Return what scores responses: the base's adapters where it has them, else whole models."""
-    if not networks.reward_models:
-        return load_score_fn(spec, config, tokenizer, context)
+    """Return what scores responses: the networks' reward models if there are any, else others."""
+    if Axis.HELPFULNESS.value not in networks.reward_models:
+        return SharedScorer(load_score_fn(spec, config, tokenizer, context))
     paths = {role: item.path for role, item in spec.inputs.items()}
-    return adapter_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
+    scorer = network_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
+    return SharedScorer(scorer)
 
 
 def _monitor(
@@ -152,9 +165,9 @@ def _monitor(
     tokenizer: PreTrainedTokenizerBase,
     networks: Networks,
 ) -> Monitor | None:
-    """Return the run's monitor, if any: the base's adapter where it has one, else a whole model."""
+    """Return the run's monitor, if any: one of the networks' reward models, else a whole model."""
     is_shared = GENERAL in networks.reward_models
-    return load_monitor(
+    monitor = load_monitor(
         {role: item.path for role, item in spec.inputs.items()},
         tokenizer,
         device=context.device,
@@ -162,6 +175,7 @@ def _monitor(
         rows_per_batch=config.rows_per_batch,
         shared=partial(networks.as_reward_model, GENERAL) if is_shared else None,
     )
+    return None if monitor is None else shared_monitor(monitor)
 
 
 def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
@@ -184,11 +198,20 @@ def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
     return kept.weights
 
 
-def _description(networks: Networks) -> str:
-    """Return how whole networks are arranged, in a sentence."""
-    if networks.is_trunk_shared:
-        return "policy with a value head on its layers; reference and reward models are whole"
-    return "policy, value model, reference and reward models are whole"
+def _description(networks: Networks, found: RewardAdapters | None, context: RunContext) -> str:
+    """Return how the networks are arranged, in a sentence."""
+    several = f"{context.world_size} processes"
+    if found is not None:
+        text = found.describe(is_trunk_shared=networks.is_trunk_shared)
+    elif networks.is_trunk_shared:
+        text = "policy with a value head on its layers; reference and reward models are whole"
+    elif Axis.HELPFULNESS.value in networks.reward_models:
+        return f"policy, value model, reference and reward models are cut over {several}"
+    elif context.world_size > 1:
+        text = f"policy, value model and reference are cut over {several}, what scores is whole"
+    else:
+        text = "policy, value model, reference and reward models are whole"
+    return text if context.world_size == 1 else f"{text}, in each of {several}"
 
 
 def _load_networks(
@@ -202,11 +225,11 @@ def _load_networks(
 
     Trained weights are read in float32, which they are trained in; the others as they compute.
     """
-    policy_input, reference_input = spec.inputs["policy"], spec.inputs["reference"]
+    paths = {role: item.path for role, item in spec.inputs.items()}
     is_shared = config.value_network is ValueNetwork.SHARED
     dtype, checkpoint_activations = context.dtype, config.checkpoint_activations
     if found is not None:
-        base = load_policy(reference_input.path, dtype=dtype, device=context.device)
+        base = load_policy(paths["reference"], dtype=dtype, device=context.device)
         return adapter_networks(
             base,
             rank=config.lora_rank,
@@ -219,14 +242,53 @@ def _load_networks(
             dtype=dtype,
             checkpoint_activations=checkpoint_activations,
         )
-    policy = load_policy(policy_input.path, device=context.device)
-    reference = load_policy(reference_input.path, dtype=dtype, device=context.device)
+    if not is_shared:
+        return _load_separate(paths, config, context)
+    policy = load_policy(paths["policy"], device=context.device)
+    reference = load_policy(paths["reference"], dtype=dtype, device=context.device)
     reference.requires_grad_(False)
-    if is_shared:
-        return shared_networks(
-            policy, reference, dtype=dtype, checkpoint_activations=checkpoint_activations
-        )
-    value_model = load_scalar_model(spec.inputs["helpfulness"].path, device=context.device)
-    return separate_networks(
-        policy, value_model, reference, dtype=dtype, checkpoint_activations=checkpoint_activations
+    return shared_networks(
+        policy, reference, dtype=dtype, checkpoint_activations=checkpoint_activations
     )
+
+
+def _load_separate(paths: Mapping[str, Path], config: PPOConfig, context: RunContext) -> Networks:
+    """Return networks with layers of their own, cut over the processes where there are several.
+
+    One after the other: what is to be cut waits whole in the main process's memory.
+    """
+    dtype, device, loading = context.dtype, context.device, context.loading_device
+    has_checkpoints = config.checkpoint_activations
+    trained = partial(
+        weights_of, dtype=dtype, device=device, checkpoint_activations=has_checkpoints
+    )
+    policy = trained(load_policy(paths["policy"], device=loading))
+    value_model = trained(load_scalar_model(paths["helpfulness"], device=loading))
+    reference = load_policy(paths["reference"], dtype=dtype, device=loading)
+    return separate_networks(
+        policy,
+        value_model,
+        whole_or_cut(reference, dtype, device),
+        reward_models=_cut_reward_models(paths, config, context),
+        has_checkpoints=has_checkpoints,
+    )
+
+
+def _cut_reward_models(
+    paths: Mapping[str, Path], config: PPOConfig, context: RunContext
+) -> dict[str, Scorer]:
+    """Return the reward models that several processes cut between them, by role.
+
+    Not those of another score function: it loads them, and each process holds what it loads.
+    """
+    if context.world_size == 1:
+        return {}
+    dtype = context.dtype
+    axes = [axis.value for axis in Axis] if config.score_function == OWN_SCORE_FUNCTION else []
+    roles = [*axes, *([GENERAL] if GENERAL in paths else [])]
+    models: dict[Path, Scorer] = {}
+    for path in (paths[role] for role in roles):
+        if path not in models:
+            model = load_scalar_model(path, dtype=dtype, device=context.loading_device)
+            models[path] = whole_or_cut(model, dtype, context.device)
+    return {role: models[paths[role]] for role in roles}

@@ -2,27 +2,26 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from language.adapters import save_merged_model
 from language.checkpoints import (
-    Checkpoint,
-    Packed,
     combine,
     latest_checkpoint,
+    pack_every_rng,
     pack_optimizer,
-    pack_rng,
-    save_checkpoint,
+    pack_parameters,
+    save_shards,
     unpack_optimizer,
-    unpack_rng,
+    unpack_own_rng,
+    unpack_parameters_,
 )
-from language.models import save_model
+from language.distributed import world
 from language.runs import RunContext
+from language.sharding import ShardedModel, save_output
 from policies.alarms import Peak, Signs, peak_after
 from policies.heldout import HeldOutLook
 from policies.networks import POLICY, Networks
@@ -31,6 +30,8 @@ from policies.statistics import Moments, RunningMoments
 from policies.updates import Learners
 from records.files import folder_written_atomically
 from records.rundirs import RunDirectory
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 class Progress(NamedTuple):
@@ -108,63 +109,71 @@ def save_progress(
     learners: Learners,
     context: RunContext,
 ) -> None:
-    """Write a checkpoint from which the run goes on bit for bit; drop superseded best policies."""
+    """Write a checkpoint from which the run goes on bit for bit; drop superseded best policies.
+
+    A collective: each process writes its rows of what is cut, and its random states.
+    """
     packed = combine(
-        _pack_parameters(networks.policy_parameters, prefix="policy"),
-        _pack_parameters(networks.value_parameters, prefix="value"),
+        pack_parameters(networks.policy_parameters, prefix="policy"),
+        pack_parameters(networks.value_parameters, prefix="value"),
         pack_optimizer(learners.policy.optimizer, prefix="policy_optimizer"),
         pack_optimizer(learners.value.optimizer, prefix="value_optimizer"),
-        pack_rng(generator=context.generator),
+        *pack_every_rng(generator=context.generator),
     )
     state = {
         **packed.state,
         "schedules": [learner.schedule.state_dict() for learner in learners],
         "progress": progress.to_json(),
     }
-    save_checkpoint(
+    save_shards(
         run_directory.checkpoints, step=progress.iteration, tensors=packed.tensors, state=state
     )
-    _drop_superseded(run_directory, progress)
+    if context.is_main:
+        _drop_superseded(run_directory, progress)
 
 
 def restore_progress(
     run_directory: RunDirectory, networks: Networks, learners: Learners, context: RunContext
 ) -> Progress | None:
-    """Set everything to the last checkpoint and return its progress; None where there is none."""
+    """Set everything to the last checkpoint and return its progress; None where there is none.
+
+    With as many processes the run goes on bit for bit on CPU, with more or fewer up to rounding.
+    """
     checkpoint = latest_checkpoint(run_directory.checkpoints)
+    if context.is_main:
+        run_directory.drop_metrics_after(-1 if checkpoint is None else checkpoint.step)
     if checkpoint is None:
-        run_directory.drop_metrics_after(-1)
         return None
-    _unpack_parameters_(networks.policy_parameters, checkpoint, prefix="policy")
-    _unpack_parameters_(networks.value_parameters, checkpoint, prefix="value")
+    unpack_parameters_(networks.policy_parameters, checkpoint, prefix="policy")
+    unpack_parameters_(networks.value_parameters, checkpoint, prefix="value")
     networks.refresh_()
     unpack_optimizer(learners.policy.optimizer, checkpoint, prefix="policy_optimizer")
     unpack_optimizer(learners.value.optimizer, checkpoint, prefix="value_optimizer")
-    unpack_rng(checkpoint, generator=context.generator)
+    unpack_own_rng(checkpoint, generator=context.generator)
     for learner, state in zip(learners, checkpoint.state["schedules"], strict=True):
         learner.schedule.load_state_dict(state)
-    run_directory.drop_metrics_after(checkpoint.step)
     return Progress.from_json(checkpoint.state["progress"])
 
 
 def save_best(run_directory: RunDirectory, models: Models, iteration: int) -> None:
     """Keep the policy as it stands as the best; earlier best ones stay until a checkpoint."""
-    networks, folder = models.networks, _best_folder(run_directory, iteration)
-    if networks.has_adapters:
-        save_merged_model(networks.policy, models.tokenizer, folder, name=POLICY)
-    else:
-        save_model(networks.policy, models.tokenizer, folder)
+    _save(models, models.networks.policy, POLICY, _best_folder(run_directory, iteration))
 
 
 def save_value_model(run_directory: RunDirectory, models: Models) -> Path:
     """Write the value model as it stands to the output `value` and return its folder."""
     networks, output = models.networks, run_directory.outputs / "value"
-    if networks.has_adapters:
-        name = networks.value_adapter
-        save_merged_model(networks.value_model, models.tokenizer, output, name=name)
-    else:
-        save_model(networks.value_model, models.tokenizer, output)
+    _save(models, networks.value_model, networks.value_adapter, output)
     return output
+
+
+def _save(models: Models, model: Model | ShardedModel[Model], adapter: str, folder: Path) -> None:
+    """Write a model of the networks as one plain model; a collective."""
+    if not models.networks.has_adapters:
+        save_output(model, models.tokenizer, folder)
+    elif world()[0] == 0:
+        assert not isinstance(model, ShardedModel), "a base of adapters is whole"
+        save_merged_model(model, models.tokenizer, folder, name=adapter)
 
 
 def publish_best(run_directory: RunDirectory, progress: Progress) -> Path:
@@ -195,16 +204,3 @@ def _drop_superseded(run_directory: RunDirectory, progress: Progress) -> None:
     for folder in run_directory.checkpoints.glob("best-*"):
         if folder not in kept:
             shutil.rmtree(folder)
-
-
-def _pack_parameters(parameters: Mapping[str, nn.Parameter], *, prefix: str) -> Packed:
-    tensors = {f"{prefix}.{name}": p.detach() for name, p in parameters.items()}
-    return Packed(tensors, {prefix: {}})
-
-
-@torch.no_grad()
-def _unpack_parameters_(
-    parameters: Mapping[str, nn.Parameter], checkpoint: Checkpoint, *, prefix: str
-) -> None:
-    for name, parameter in parameters.items():
-        parameter.copy_(checkpoint.tensors[f"{prefix}.{name}"])

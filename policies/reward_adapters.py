@@ -1,4 +1,4 @@
-"""Reward models as adapters of PPO's own base: which of them can be, and how they score.
+"""Reward models that PPO's networks hold: as adapters of the base, or cut over the processes.
 
 Shapes: B rows.
 """
@@ -29,7 +29,8 @@ from records.preferences import Axis
 
 logger = logging.getLogger(__name__)
 
-_OWN_SCORE_FUNCTION = PPOConfig().score_function
+OWN_SCORE_FUNCTION = PPOConfig().score_function
+"""The one that scores by the reward models that are a run's inputs."""
 
 
 class RewardAdapters(NamedTuple):
@@ -63,7 +64,7 @@ def find_reward_adapters(
     kept, refusals = _adapters_on(base_digest, {role: paths[role] for role in _roles(paths)})
     helpfulness = kept.get(Axis.HELPFULNESS.value)
     scoring = [refusals[axis.value] for axis in Axis if axis.value in refusals]
-    if config.score_function != _OWN_SCORE_FUNCTION:
+    if config.score_function != OWN_SCORE_FUNCTION:
         reason = f"score_function: {config.score_function} is what scores, and not the inputs"
         scoring.insert(0, ValueError(reason))
     if config.reward_network is RewardNetwork.ADAPTERS and scoring:
@@ -75,8 +76,8 @@ def find_reward_adapters(
     return RewardAdapters(kept, helpfulness, "; ".join(map(str, refusals.values())))
 
 
-class AdapterScorer:
-    """Scores rows under the adapter of each axis; satisfies `language.scores.ScoreFn`."""
+class NetworkScorer:
+    """Scores rows under the networks' reward models; satisfies `language.scores.ScoreFn`."""
 
     def __init__(self, networks: Networks, *, tokenizer_digest: str, rows_per_batch: int) -> None:
         self.tokenizer_digest = tokenizer_digest
@@ -95,14 +96,14 @@ class AdapterScorer:
         }
 
 
-def adapter_scorer(
+def network_scorer(
     networks: Networks,
     paths: Mapping[str, Path],
     tokenizer: PreTrainedTokenizerBase,
     *,
     rows_per_batch: int,
-) -> AdapterScorer:
-    """Return the score function of the adapters that `networks` holds, from the models at `paths`.
+) -> NetworkScorer:
+    """Return the score function of the reward models that `networks` holds, those at `paths`.
 
     Raises:
         ValueError: One of them reads other token ids than the policy writes.
@@ -110,7 +111,7 @@ def adapter_scorer(
     for axis in Axis:
         digest = tokenizer_digest(load_tokenizer(paths[axis.value]))
         refuse_other_tokenizer(axis.value, digest, tokenizer)
-    return AdapterScorer(
+    return NetworkScorer(
         networks, tokenizer_digest=tokenizer_digest(tokenizer), rows_per_batch=rows_per_batch
     )
 

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 
 from language.devices import tensor_on
+from language.distributed import world
 from language.engines import Engine
 from language.generation import GenerationRequest
-from language.packing import PackedRows, pack_rows, split_by_tokens
+from language.packing import PackedRows, pack_rows
 from language.rows import TokenRow
+from language.training import micro_batches
 from policies.encoding import EncodedPrompt
 from records.configs import SamplingConfig
 
 
 class Rollout(NamedTuple):
-    """Responses of one policy to prompts, one row each."""
+    """Responses of one policy to prompts, one row each; all of them in every process."""
 
     rows: list[TokenRow]
     is_safety: list[bool]
@@ -53,6 +55,9 @@ class Group(NamedTuple):
     """The place of each of their response tokens among those of the rollout."""
     row_B: Tensor
     """Their numbers."""
+    is_own: bool = True
+    """Whether this process answers for them. Else they are computed, for nothing, as the others
+    have one more group: a model that is cut over the processes computes in all of them."""
 
 
 def sample_rollout(
@@ -123,19 +128,28 @@ def create_rollout(
 def groups_of(
     rollout: Rollout, indices: Sequence[int] | None = None, *, tokens: int
 ) -> list[Group]:
-    """Return the rows of `indices` (all without any) in groups of at most `tokens` tokens."""
+    """Return the rows of `indices` (all without any) in groups of at most `tokens` tokens.
+
+    Of several processes each is given its share, and as many groups as the others.
+    """
     rows, device = rollout.rows, rollout.place_M.device
-    chosen = list(range(len(rows))) if indices is None else list(indices)
+    chosen = range(len(rows)) if indices is None else indices
+    # Sorted by length before they are dealt out, so that every process gets as much to do.
+    ordered = sorted(chosen, key=lambda i: -rows[i].num_tokens)
     starts = list(accumulate((len(row.response_ids) for row in rows), initial=0))
+    rank, world_size = world()
     groups = []
-    for group in split_by_tokens([rows[i].num_tokens for i in chosen], tokens=tokens):
-        numbers = [chosen[place] for place in group]
+    for group in micro_batches(
+        [rows[i].num_tokens for i in ordered], tokens=tokens, rank=rank, world_size=world_size
+    ):
+        numbers = [ordered[place] for place in group] or ordered[-1:]
         places = [t for i in numbers for t in range(starts[i], starts[i + 1])]
         groups.append(
             Group(
                 packed=pack_rows([rows[i] for i in numbers], device=device),
                 token_M=tensor_on(device, places),
                 row_B=tensor_on(device, numbers),
+                is_own=bool(group),
             )
         )
     return groups

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from language.distributed import share_out
+from language.monitors import Monitor
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.scores import LoadScoreFn, ScoreFn, gated_score
@@ -39,6 +41,32 @@ class ScoredConfig(Protocol):
     @property
     def rows_per_batch(self) -> int:
         """Responses scored at once."""
+
+
+class SharedScorer:
+    """A score function of several processes: each scores its share of the rows, all get all."""
+
+    def __init__(self, score_fn: ScoreFn) -> None:
+        self.tokenizer_digest = score_fn.tokenizer_digest
+        self._score_fn = score_fn
+
+    def __call__(self, rows: Sequence[TokenRow]) -> dict[Axis, Tensor]:
+        """Return scores_B of each axis, in the order of `rows`; a collective."""
+        columns = zip(*share_out(rows, self._score), strict=True)
+        return {axis: torch.tensor(column) for axis, column in zip(Axis, columns, strict=True)}
+
+    def _score(self, rows: Sequence[TokenRow]) -> list[tuple[float, ...]]:
+        scores = self._score_fn(rows)
+        return list(zip(*(scores[axis].tolist() for axis in Axis), strict=True))
+
+
+def shared_monitor(monitor: Monitor) -> Monitor:
+    """Return the monitor of several processes, as `SharedScorer` is a score function's."""
+
+    def score(rows: Sequence[TokenRow]) -> Tensor:
+        return torch.tensor(share_out(rows, lambda own: monitor(own).tolist()))
+
+    return score
 
 
 def load_score_fn(

@@ -1,4 +1,6 @@
-"""Masked means and whitening over tokens or rows, over one process or all of them.
+"""Masked means and whitening over tokens or rows.
+
+Where several processes share a run they are over all of its rows, as every process holds them.
 
 Shapes: B rows, T tokens in a row; functions take any shape with a mask of the same shape.
 """
@@ -8,8 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from language.distributed import all_reduce_sum_
 
 WHITEN_EPSILON = 1e-8
 """Added to the variance before the root; that of lm-human-preferences (arXiv:1909.08593)."""
@@ -30,7 +30,7 @@ class RunningMoments(NamedTuple):
     variance: float = 0.0
 
     def after(self, values: Tensor) -> "RunningMoments":
-        """Return the moments with `values` of this process added, in float64.
+        """Return the moments with `values` added, in float64.
 
         Two sets' moments are joined as by Chan, Golub and LeVeque (Stanford STAN-CS-79-773, 1979).
         """
@@ -49,21 +49,19 @@ class RunningMoments(NamedTuple):
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:
-    """Return the mean of `values` where `mask` is True, over all processes.
+    """Return the mean of `values` where `mask` is True, in float64.
 
     Raises:
-        ValueError: The mask is False everywhere on every process.
+        ValueError: The mask is False everywhere.
     """
     kept = values[mask].double()
-    totals = all_reduce_sum_(torch.stack([kept.sum(), kept.new_tensor(float(kept.numel()))]))
-    total, count = totals.tolist()
-    if count == 0:
+    if not kept.numel():
         raise ValueError("mask: it is False everywhere, so there is no mean")
-    return float(total / count)
+    return float(kept.sum()) / kept.numel()
 
 
 def masked_moments(values: Tensor, mask: Tensor) -> Moments:
-    """Return mean and population variance of `values` under `mask`, over all processes.
+    """Return mean and population variance of `values` under `mask`.
 
     In float64 and in two passes, so that equal values have variance zero and not a rounding error.
     """
@@ -80,8 +78,8 @@ def whiten(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return (x - mean) / sqrt(variance + 1e-8) under `mask`, 0 elsewhere.
 
     WHITEN of arXiv:2307.09288, section 3.2.3, as lm-human-preferences computes it: the variance is
-    the population's (ddof 0), the scope is all that is given on all processes, never one process or
-    one minibatch. Equal values give zeros.
+    the population's (ddof 0), the scope is all that is given, never one process's share or one
+    minibatch. Equal values give zeros.
     """
     mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
     white = standardised(values.double(), masked_moments(values, mask))

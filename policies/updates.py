@@ -5,6 +5,7 @@ packed before it, and what is measured is read after it.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from language.distributed import all_reduce_max_, all_reduce_sum_
 from language.logprobs import packed_logprobs
-from language.packing import packed_hidden
+from language.sharding import clip_gradients_, sum_gradients_
 from policies.losses import policy_losses, token_mean, value_losses
-from policies.networks import Networks, packed_values
+from policies.networks import Networks, packed_values, policy_pass, value_pass
 from policies.rollouts import Group, Rollout, groups_of
 from policies.statistics import Moments
 from records.configs import PPOConfig
@@ -36,12 +38,14 @@ class Learner(NamedTuple):
     def step_(self) -> Tensor:
         """Update the parameters by their gradients, clear these, return their norm before clipping.
 
-        It is not read here, which would wait for the device: the caller must refuse a norm that is
-        not finite before anything is kept.
+        Gradients are those of all processes together; a collective. The norm is not read here,
+        which would wait for the device: the caller must refuse a norm that is not finite before
+        anything is kept.
         """
         groups = self.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        sum_gradients_(parameters)
+        grad_norm = clip_gradients_(parameters, self.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -86,8 +90,9 @@ class Minibatch(NamedTuple):
     """The rows of one gradient step, packed."""
 
     groups: list[Group]
+    """This process's."""
     num_tokens: int
-    """Response tokens of all groups."""
+    """Response tokens of the whole minibatch, over all processes."""
 
 
 def update_(
@@ -101,8 +106,9 @@ def update_(
 ) -> UpdateMetrics:
     """Take one gradient step per minibatch on both models, `num_epochs` times over the rollout.
 
-    Minibatches are drawn at random; one that is too large is computed in parts, each
-    divided by the whole minibatch's response tokens, so that parts add up to its mean.
+    Minibatches are drawn at random, the same in every process. Processes share the rows of each;
+    what is too large is computed in parts. Every part is divided by the whole minibatch's response
+    tokens, so that parts add up to its mean, and gradients are added up over the processes.
 
     Raises:
         FloatingPointError: A gradient was not finite; the weights are not to be kept.
@@ -164,23 +170,23 @@ def _backward(
     The shares are of policy loss, value loss, approximate KL and clip fraction. Models with layers
     of their own go one after the other, so that one's activations are gone before the other's.
     """
-    packed, token_M, _ = group
+    packed, token_M, _, is_own = group
+    weight = float(is_own)
     old_M, old_values_M, advantages_M, returns_M = (part[token_M] for part in experience[1:])
 
-    policy = networks.as_policy(is_trained=True)
-    hidden_TD = packed_hidden(policy.model, packed)
-    logprobs_M = packed_logprobs(policy, hidden_TD, packed, temperature=config.sampling.temperature)
+    say = partial(packed_logprobs, packed=packed, temperature=config.sampling.temperature)
+    logprobs_M, trunk_TD = policy_pass(networks, packed, say, is_trained=True)
     losses_M = policy_losses(logprobs_M, old_M, advantages_M, clip_range=config.clip_range)
-    policy_loss = token_mean(losses_M, num_tokens=num_tokens)
-    if not networks.is_trunk_shared:
+    policy_loss = token_mean(losses_M, num_tokens=num_tokens) * weight
+    if trunk_TD is None:
         torch.autograd.backward(policy_loss)
-        hidden_TD = packed_hidden(networks.as_value_model(is_trained=True).model, packed)
 
-    values_M = packed_values(networks.value_model, hidden_TD, packed, units=units)
+    value = partial(packed_values, packed=packed, units=units)
+    values_M = value_pass(networks, packed, value, trunk_TD=trunk_TD, is_trained=True)
     losses_M = value_losses(values_M, old_values_M, returns_M, clip_range=config.value_clip_range)
-    value_loss = token_mean(losses_M, num_tokens=num_tokens)
+    value_loss = token_mean(losses_M, num_tokens=num_tokens) * weight
     loss = config.value_loss_coef * value_loss
-    torch.autograd.backward(policy_loss + loss if networks.is_trunk_shared else loss)
+    torch.autograd.backward(loss if trunk_TD is None else policy_loss + loss)
 
     with torch.no_grad():
         log_ratios_M = (logprobs_M - old_M).detach()
@@ -189,13 +195,15 @@ def _backward(
         is_clipped_M = (deviations_M.abs() > config.clip_range).float()
         clip_fraction = token_mean(is_clipped_M, num_tokens=num_tokens)
         shares_4 = torch.stack([policy_loss, value_loss, approx_kl, clip_fraction])
-    return shares_4.detach().double(), deviations_M.abs().max()
+    return weight * shares_4.detach().double(), weight * deviations_M.abs().max()
 
 
 def _metrics(
     sums_4: Tensor, deviation: Tensor, norms: list[Tensor], num_tokens: int
 ) -> UpdateMetrics:
-    """Read what was measured from the device, all at once."""
+    """Read what was measured from the device, all at once, over all processes."""
+    all_reduce_sum_(sums_4)
+    all_reduce_max_(deviation)
     values = torch.stack(norms).tolist()
     policy_norms, value_norms = values[::2], values[1::2]
     for norm in (*policy_norms, *value_norms):

@@ -361,8 +361,6 @@ class PPOConfig(RunConfig):
     Outputs: `policy` (the best on held-out prompts), `value`.
     """
 
-    num_processes: int = bounded(1, low=1, high=1)
-    """PPO runs in one process."""
     num_iterations: int = bounded(200, low=1, high=100_000)
     """Rounds of sample, score, update; the paper ran 200 to 400."""
     batch_size: int = bounded(512, low=1)

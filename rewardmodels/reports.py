@@ -3,7 +3,6 @@
 Shapes: `N` pairs.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from language.distributed import all_reduce_sum_, shard, world
+from language.distributed import share_out, world
 from language.scalars import Scorer, load_scalar_model, score_rows
 from language.sharding import ShardedModel
 from records.configs import RewardModelConfig
@@ -71,20 +70,15 @@ def score_pairs(
     Where there are several processes this is a collective: each scores its share of the pairs.
     """
     longest = max((row.num_tokens for pair in pairs for row in pair[:2]), default=1)
-    rank, num_processes = world()
-    own = shard(range(len(pairs)), rank, num_processes)
-    # Every process scores as many, the first pair again where its share is one short: where the
-    # model is cut, a pass takes all of them.
-    filled = own + [0] * (math.ceil(len(pairs) / num_processes) - len(own))
-    scores_B = score_rows(
-        model,
-        [pairs[i].chosen for i in filled] + [pairs[i].rejected for i in filled],
-        rows_per_batch=max(1, tokens_per_microbatch // longest),
-    )
-    scores_2N = torch.zeros(2, len(pairs))
-    scores_2N[:, own] = scores_B.view(2, len(filled))[:, : len(own)]
-    chosen_scores_N, rejected_scores_N = all_reduce_sum_(scores_2N.to(model.device)).cpu()
-    return chosen_scores_N, rejected_scores_N
+    rows_per_batch = max(1, tokens_per_microbatch // longest)
+
+    def score(own: Sequence[Pair]) -> list[list[float]]:
+        rows = [pair.chosen for pair in own] + [pair.rejected for pair in own]
+        scores_B = score_rows(model, rows, rows_per_batch=rows_per_batch)
+        return scores_B.view(2, len(own)).T.tolist()
+
+    scores_2N = torch.tensor(share_out(pairs, score)).view(len(pairs), 2).T.contiguous()
+    return scores_2N[0], scores_2N[1]
 
 
 def _load_like(model: Scorer, path: Path) -> Scorer:

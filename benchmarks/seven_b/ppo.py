@@ -29,7 +29,7 @@ from policies.iterations import Iteration, Stopwatch, iterate_
 from policies.networks import Networks, adapter_networks
 from policies.ppo_models import create_learners
 from policies.ppo_progress import Progress
-from policies.reward_adapters import AdapterScorer
+from policies.reward_adapters import NetworkScorer
 from policies.rollouts import Rollout
 from policies.statistics import Moments
 from records.configs import PPOConfig, SamplingConfig
@@ -64,7 +64,7 @@ def ppo_iteration_one_base(machine: Machine, size: Size) -> Iterator[dict[str, A
     )
     with machine.only(_SMALL_CARD):
         networks = _one_base(machine, size)
-        scorer = AdapterScorer(networks, tokenizer_digest="", rows_per_batch=config.rows_per_batch)
+        scorer = NetworkScorer(networks, tokenizer_digest="", rows_per_batch=config.rows_per_batch)
         held = round(footprint_of(networks).total / GIGA, 2)
         for line in _iterations(machine, size, config, networks, scorer):
             yield {**line, "held_gigabytes": held, "allowed_gibibytes": _SMALL_CARD}

@@ -16,6 +16,7 @@ from evaluation.persistence import measure_persistence
 from language.runs import Command, RunContext, RunStopped, run_main, seed_everything
 from policies.context_distillation import context_distillation
 from policies.ghost_attention import ghost_attention
+from policies.ppo import ppo
 from policies.pretrain import pretrain
 from policies.rejection_sampling import rejection_sampling
 from policies.sft import sft
@@ -31,14 +32,21 @@ COMMANDS: dict[RunKind, Command] = {
     RunKind.GHOST_ATTENTION: ghost_attention,
     RunKind.CONTEXT_DISTILLATION: context_distillation,
     RunKind.PERSISTENCE: measure_persistence,
+    RunKind.PPO: ppo,
 }
+_NEVER = -1
 
 
 class Interrupted(RunContext):
     """The context of a run that is killed, or asked to stop, once it has logged a step."""
 
     def __init__(
-        self, directory: RunDirectory, config: RunConfig, *, kill_at: int = 0, stop_at: int = 0
+        self,
+        directory: RunDirectory,
+        config: RunConfig,
+        *,
+        kill_at: int = _NEVER,
+        stop_at: int = _NEVER,
     ) -> None:
         rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         super().__init__(directory, config, rank=rank, world_size=world_size)
@@ -46,11 +54,12 @@ class Interrupted(RunContext):
         self._stop_at = stop_at
 
     def log(self, step: int, **metrics: float | str | None) -> None:
-        """Write the row; then, at the given step, kill the last of the processes."""
+        """Write the row; then, at the given step, kill or stop the last of the processes."""
         super().log(step, **metrics)
-        if step == self._kill_at and self.rank == self.world_size - 1:
+        is_last = self.rank == self.world_size - 1
+        if step == self._kill_at and is_last:
             os.kill(os.getpid(), signal.SIGKILL)
-        if step == self._stop_at:
+        if step == self._stop_at and is_last:
             self.request_stop()
 
 
@@ -60,20 +69,25 @@ def killed(directory: RunDirectory, spec: RunSpec, _context: RunContext, *, step
 
 
 def main(arguments: list[str]) -> None:
-    """Work off run directories; `FOLDER@5` stops at step 5."""
+    """Work off run directories as processes of one group."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
+    work_off(arguments)
+    dist.destroy_process_group()
+
+
+def work_off(arguments: list[str]) -> None:
+    """Work off run directories; `FOLDER@5` stops at step 5."""
     for argument in arguments:
         folder, _, stop_at = argument.partition("@")
         directory = RunDirectory(Path(folder))
         spec = directory.read_spec()
         seed_everything(spec.config.seed)
-        context = Interrupted(directory, spec.config, stop_at=int(stop_at or 0))
+        context = Interrupted(directory, spec.config, stop_at=int(stop_at or _NEVER))
         try:
             COMMANDS[spec.kind](directory, spec, context)
         except RunStopped:
             continue
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from language.distributed import (
     gather_objects,
     is_lost_process,
     shard,
+    share_out,
     world,
 )
 
@@ -26,13 +27,22 @@ import torch
 import torch.distributed as dist
 from language.distributed import *
 
+def work(numbers):
+    worked_on.append(list(numbers))
+    return [number * number for number in numbers]
+
+
 dist.init_process_group("gloo")
 rank, world_size = world()
+worked_on = []
 found = {
     "world": [rank, world_size],
     "sum": all_reduce_sum_(torch.tensor([1.0 + rank])).item(),
     "max": all_reduce_max_(torch.tensor([1.0 + rank])).item(),
     "gathered": gather_objects({"rank": rank}),
+    "squares": share_out([3, 1, 4, 1, 5], work),
+    "squares of one": share_out([6], work),
+    "worked_on": worked_on,
 }
 open(f"{sys.argv[1]}/{rank}.json", "w").write(json.dumps(found))
 barrier()
@@ -55,6 +65,8 @@ def test_with_one_process_nothing_changes() -> None:
     assert all_reduce_sum_(torch.tensor(2.0)).item() == 2.0
     assert all_reduce_max_(torch.tensor(2.0)).item() == 2.0
     assert gather_objects("x") == ["x"]
+    assert share_out([1, 2], lambda items: [-item for item in items]) == [-1, -2]
+    assert share_out([], lambda items: list(items)) == []
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +101,18 @@ def test_two_processes_agree_on_sums_maxima_and_objects(
         assert found["sum"] == 3.0
         assert found["max"] == 2.0
         assert found["gathered"] == [{"rank": 0}, {"rank": 1}]
+
+
+def test_shared_work_comes_back_in_order_and_each_process_does_as_much(
+    two_processes: list[dict[str, object]],
+) -> None:
+    for found in two_processes:
+        assert found["squares"] == [9, 1, 16, 1, 25]
+        assert found["squares of one"] == [36]
+    # The second process has one number less, or none: it does the first again.
+    first, second = (found["worked_on"] for found in two_processes)
+    assert first == [[3, 4, 5], [6]]
+    assert second == [[1, 1, 3], [6]]
 
 
 def test_a_lost_process_is_told_from_an_error_of_ones_own() -> None:

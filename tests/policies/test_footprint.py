@@ -7,10 +7,11 @@ from language.adapters import inject_adapters_
 from language.kept_adapters import AdapterWeights
 from language.scalars import share_trunk
 from policies.footprint import footprint_of
-from policies.networks import adapter_networks, separate_networks
+from policies.networks import adapter_networks
 from policies.ppo_models import create_learners
 from records.configs import PPOConfig
 from tests.models import tiny_policy
+from tests.policies.toys import separate
 
 RANK = 16
 LLAMA_2_7B = LlamaConfig(
@@ -74,7 +75,7 @@ def test_policy_value_reference_and_three_reward_models_of_7b_fit_24_gb() -> Non
 
 def test_what_is_counted_is_what_the_optimizers_hold() -> None:
     policy, other = tiny_policy(), tiny_policy()
-    networks = separate_networks(policy, share_trunk(other), tiny_policy(), dtype=torch.bfloat16)
+    networks = separate(policy, share_trunk(other), tiny_policy(), dtype=torch.bfloat16)
     footprint = footprint_of(networks)
     learners = create_learners(networks, PPOConfig())
     for learner, parameters in zip(

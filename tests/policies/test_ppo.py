@@ -284,13 +284,6 @@ def test_the_reported_divergence_is_the_one_that_is_penalised(
         assert last["kl"] > 0.0
 
 
-def test_several_processes_are_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
-    directory, spec = create_run(tmp_path / "run", RunKind.PPO, CONFIG, inputs)
-    context = RunContext(directory, CONFIG, rank=0, world_size=2)
-    with pytest.raises(ValueError, match="one process, not 2"):
-        ppo(directory, spec, context)
-
-
 @pytest.mark.parametrize("role", ["reference", "helpfulness"])
 def test_another_tokenizer_is_refused(inputs: dict[str, Path], tmp_path: Path, role: str) -> None:
     other = train_tokenizer(TEXTS, vocabulary_size=300)

@@ -22,7 +22,7 @@ from language.runs import RunContext, RunStopped
 from language.scalars import load_scalar_model, score_rows
 from policies.networks import WHITE, Networks, adapter_networks, logprobs_of, packed_values
 from policies.ppo import ppo
-from policies.reward_adapters import AdapterScorer, find_reward_adapters
+from policies.reward_adapters import NetworkScorer, find_reward_adapters
 from policies.rollouts import Rollout, groups_of
 from records.configs import PPOConfig, RunKind
 from records.errors import RecordError
@@ -106,8 +106,8 @@ def networks_on(inputs: dict[str, Path], *, has_models: bool = True) -> Networks
     return networks
 
 
-def scorer_of(networks: Networks) -> AdapterScorer:
-    return AdapterScorer(networks, tokenizer_digest="", rows_per_batch=4)
+def scorer_of(networks: Networks) -> NetworkScorer:
+    return NetworkScorer(networks, tokenizer_digest="", rows_per_batch=4)
 
 
 def said_of(networks: Networks, rollout: Rollout) -> tuple[Tensor, Tensor]:

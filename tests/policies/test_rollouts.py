@@ -13,7 +13,6 @@ from policies.networks import (
     Networks,
     logprobs_of,
     packed_values,
-    separate_networks,
     shared_networks,
     view_of,
 )
@@ -22,7 +21,7 @@ from policies.scoring import derived_seed
 from policies.statistics import Moments
 from records.configs import SamplingConfig
 from tests.models import tiny_policy, write_tiny_policy
-from tests.policies.toys import encoded, prompts
+from tests.policies.toys import encoded, prompts, separate
 
 RAW = Moments(0.0, 1.0)
 
@@ -52,7 +51,7 @@ def own_logprobs(rollout: Rollout, temperature: float = 1.0, tokens: int = 100) 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
     folder = write_tiny_policy(tmp_path_factory.mktemp("models") / "policy")
-    return separate_networks(tiny_policy(), create_scalar_model(folder, seed=1), tiny_policy())
+    return separate(tiny_policy(), create_scalar_model(folder, seed=1), tiny_policy())
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])

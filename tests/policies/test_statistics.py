@@ -1,8 +1,4 @@
-"""Masked statistics: by hand, without regard to padding, and the same over processes."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""Masked statistics: by hand, and without regard to padding."""
 
 import numpy as np
 import pytest
@@ -15,8 +11,6 @@ from policies.statistics import (
     masked_moments,
     whiten,
 )
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_whitening_subtracts_the_mean_and_divides_by_the_population_deviation() -> None:
@@ -75,39 +69,6 @@ def test_explained_variance_is_one_when_perfect_and_zero_for_a_constant() -> Non
     assert explained_variance(torch.full((3,), 9.0), targets, every) == pytest.approx(0.0)
     assert explained_variance(-targets, targets, every) == pytest.approx(-3.0)
     assert explained_variance(targets, torch.ones(3), every) is None
-
-
-_TWO_PROCESSES = """
-import os, sys, torch, torch.distributed as dist
-from policies.statistics import whiten
-rank = int(sys.argv[1])
-os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-store = dist.FileStore(sys.argv[2], 2)
-dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-values = torch.tensor([1.0, 3.0, 3.0, 5.0, 100.0])
-mask = torch.tensor([True, True, True, True, False])
-own = slice(0, 1) if rank == 0 else slice(1, 5)
-print(" ".join(str(x) for x in whiten(values[own], mask[own]).tolist()))
-dist.destroy_process_group()
-"""
-
-
-def test_two_processes_whiten_as_one_does(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _TWO_PROCESSES]
-    children = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "store")],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for rank in range(2)
-    ]
-    texts = [child.communicate(timeout=60)[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    root = 2**-0.5
-    values = [float(value) for text in texts for value in text.split()]
-    assert values == pytest.approx([-2 * root, 0.0, 0.0, 2 * root, 0.0], abs=1e-6)
 
 
 def test_running_moments_are_those_of_all_values_together() -> None:

@@ -14,7 +14,7 @@ from language.engines import LocalEngine
 from language.optimizers import create_optimizer, create_schedule
 from language.scalars import create_scalar_model
 from policies.advantages import generalised_advantages
-from policies.networks import Networks, separate_networks, view_of
+from policies.networks import Networks, view_of
 from policies.ppo_models import create_learners
 from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed
@@ -22,7 +22,7 @@ from policies.statistics import Moments, whiten
 from policies.updates import Experience, Learner, UpdateMetrics, draw_minibatches, update_
 from records.configs import OptimizerConfig, PPOConfig, SamplingConfig
 from tests.models import tiny_policy, write_tiny_policy
-from tests.policies.toys import LEARNING, encoded, prompts
+from tests.policies.toys import LEARNING, encoded, prompts, separate
 
 UNITS = Moments(0.5, 2.0)
 CONFIG = PPOConfig(
@@ -67,7 +67,7 @@ def experience_of(networks: Networks) -> Experience:
 
 def updated(folder: Path, config: PPOConfig) -> tuple[UpdateMetrics, dict[str, Tensor]]:
     policy, value_model = tiny_policy(), create_scalar_model(folder, seed=1)
-    networks = separate_networks(policy, value_model, tiny_policy())
+    networks = separate(policy, value_model, tiny_policy())
     metrics = update_(
         networks,
         create_learners(networks, config),
@@ -131,7 +131,7 @@ def test_no_step_waits_for_the_device(policy_folder: Path) -> None:
     counts = []
     for minibatch_size, num_epochs in ((8, 1), (2, 3)):
         config = replace(CONFIG, minibatch_size=minibatch_size, num_epochs=num_epochs)
-        networks = separate_networks(
+        networks = separate(
             tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy()
         )
         learners, experience = create_learners(networks, config), experience_of(networks)
@@ -171,9 +171,7 @@ def test_one_step_of_the_optimizer_is_adamws_closed_form() -> None:
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(policy_folder: Path) -> None:
-    networks = separate_networks(
-        tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy()
-    )
+    networks = separate(tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy())
     experience = experience_of(networks)
     experience.advantages_M[0] = float("nan")
     with pytest.raises(FloatingPointError, match="lower the learning rate"):

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import (
+    LlamaForCausalLM,
     LlamaForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,11 +27,12 @@ from language.kept_adapters import (
     weights_digest,
 )
 from language.models import load_policy, save_model
+from language.precision import MixedWeights
 from language.rows import TokenRow
 from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model
 from policies.encoding import EncodedPrompt
-from policies.networks import Networks
+from policies.networks import Networks, separate_networks
 from policies.ppo import ppo
 from policies.rollouts import Rollout, sample_rollout
 from records.configs import (
@@ -217,6 +219,19 @@ def row(prompt_ids: Sequence[int], response_ids: Sequence[int]) -> TokenRow:
 def tokenizer() -> PreTrainedTokenizerBase:
     """Return the tiny tokenizer."""
     return tiny_tokenizer()
+
+
+def separate(
+    policy: LlamaForCausalLM,
+    value_model: LlamaForSequenceClassification,
+    reference: LlamaForCausalLM,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Networks:
+    """Return networks of whole models with layers of their own, as one process has them."""
+    return separate_networks(
+        MixedWeights(policy, dtype), MixedWeights(value_model, dtype), reference
+    )
 
 
 def sampled(networks: Networks) -> Rollout:

@@ -195,7 +195,7 @@ def test_the_command_is_torchrun_unless_a_run_of_one_process_may_do_without(
         (RunKind.SFT, SFTConfig(), 4, 4),  # as many as the worker offers
         (RunKind.SFT, SFTConfig(num_processes=2), 4, 2),  # as many as the run asks for
         (RunKind.SFT, SFTConfig(num_processes=8), 1, 8),
-        (RunKind.PPO, PPOConfig(), 4, 1),  # PPO never runs in more than one
+        (RunKind.PPO, PPOConfig(), 4, 4),
     ],
 )
 def test_a_run_has_the_processes_it_asks_for_or_those_its_worker_offers(
