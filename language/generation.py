@@ -16,7 +16,6 @@ from language.decoding import Decoder
 from language.static_steps import Stepping, create_stepping, create_steps
 
 _MAX_TOLD = 64
-"""Calls of `on_progress` at most: what listens may write to a disk."""
 
 
 class GenerationRequest(NamedTuple):
@@ -98,13 +97,17 @@ def generate(
     rows = ContinuousBatch(decoder, _queue(requests), steps).run(
         steps_per_look=_steps_per_look(model.device)
     )
-    told_every = math.ceil(total / _MAX_TOLD)
     with closing(steps):
         for done, row in enumerate(rows, start=1):
             responses[row.wanted.prompt][row.wanted.response] = _response(row)
-            if on_progress is not None and (done % told_every == 0 or done == total):
+            if on_progress is not None and is_told(done, total):
                 on_progress(done, total)
     return [[response for response in of_prompt if response] for of_prompt in responses]
+
+
+def is_told(done: int, total: int) -> bool:
+    """Return whether `on_progress` is called: 64 times at most, as it may write to a disk."""
+    return done % math.ceil(total / _MAX_TOLD) == 0 or done == total
 
 
 def _queue(requests: Sequence[GenerationRequest]) -> list[Wanted]:

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from language.distributed import barrier
-from language.engines import Engine, open_engine
+from language.engines import Engine, open_run_engine
 from language.models import load_policy
 from language.monitors import Monitor, load_monitor
 from language.runs import RunContext
@@ -85,14 +85,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
     )
 
     # Open what samples, here or at a server, which must prove to hold the policy.
-    engine = open_engine(
-        config.engine,
-        policy,
-        tokenizer,
-        version=spec.inputs["policy"].digest or paths["policy"].name,
-        path=paths["policy"],
-        is_shared=context.world_size > 1,
-    )
+    engine = open_run_engine(spec, "policy", policy, tokenizer, context)
 
     # Sample and score, a chunk at a time.
     stored = StoredChunks(run_directory.checkpoints / "candidates")

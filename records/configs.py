@@ -458,6 +458,12 @@ class EvaluationConfig(RunConfig):
         default_factory=lambda: SamplingConfig(temperature=0.7, top_p=0.9)
     )
     """How both policies answer."""
+    engine: str = LOCAL
+    """What draws the policy's responses: local, the run itself, or the name of a server in the
+    operator's file."""
+    baseline_engine: str = LOCAL
+    """What draws the baseline's. The same server for both is one that loads any folder, or that
+    weights can be handed to."""
     judge: str = "reward"
     """Who decides the win: reward (the gated score) or sandbox (the true utilities)."""
     safety_threshold: float = bounded(0.15, low=0.0, high=1.0)
@@ -468,3 +474,8 @@ class EvaluationConfig(RunConfig):
     """Responses sampled or scored at once."""
     num_examples: int = bounded(40, low=0)
     """Responses kept word for word in the result, for people to read."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_engine_name(self.engine)
+        check_engine_name(self.baseline_engine, "baseline_engine")
