@@ -154,7 +154,8 @@ def load_judge(config: EvaluationConfig, inputs: Mapping[str, Path], context: Ru
         {Axis.HELPFULNESS: inputs["helpfulness"], Axis.SAFETY: inputs["safety"]}, **settings
     )
     check_tokenizers(tokenizer, score_fn, inputs)
-    return Judge(config, tokenizer, score_fn, load_monitor(inputs, tokenizer, **settings))
+    monitor = load_monitor(inputs, tokenizer, **settings, beside=score_fn)
+    return Judge(config, tokenizer, score_fn, monitor)
 
 
 class _Sampler(NamedTuple):

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 from torch import nn
@@ -30,7 +29,7 @@ from policies.networks import Networks, adapter_networks, separate_networks, sha
 from policies.reward_adapters import RewardAdapters, adapter_scorer, find_reward_adapters
 from policies.scoring import load_score_fn, refuse_other_tokenizer
 from policies.updates import Learner, Learners
-from records.configs import GENERAL, OptimizerConfig, PPOConfig, Schedule
+from records.configs import OptimizerConfig, PPOConfig, Schedule
 from records.ppo_choices import ValueNetwork
 from records.rundirs import RunSpec
 
@@ -84,11 +83,19 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext, *, name: 
     )
     gigabytes = footprint_of(networks).total / 1e9
     logger.info("networks: %s; %.2f GB of weights, gradients and moments", arrangement, gigabytes)
+    score_fn = _score_fn(spec, config, context, tokenizer, networks)
     return Models(
         tokenizer=tokenizer,
         networks=networks,
-        score_fn=_score_fn(spec, config, context, tokenizer, networks),
-        monitor=_monitor(spec, config, context, tokenizer, networks),
+        score_fn=score_fn,
+        monitor=load_monitor(
+            paths,
+            tokenizer,
+            device=context.device,
+            dtype=context.dtype,
+            rows_per_batch=config.rows_per_batch,
+            beside=score_fn,
+        ),
         arrangement=arrangement,
         engine=open_engine(
             config.engine,
@@ -138,30 +145,11 @@ def _score_fn(
     tokenizer: PreTrainedTokenizerBase,
     networks: Networks,
 ) -> ScoreFn:
-    """Return what scores responses: the base's adapters where it has them, else whole models."""
+    """Return what scores responses: the base's adapters where it has them, else models beside."""
     if not networks.reward_models:
         return load_score_fn(spec, config, tokenizer, context)
     paths = {role: item.path for role, item in spec.inputs.items()}
     return adapter_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
-
-
-def _monitor(
-    spec: RunSpec,
-    config: PPOConfig,
-    context: RunContext,
-    tokenizer: PreTrainedTokenizerBase,
-    networks: Networks,
-) -> Monitor | None:
-    """Return the run's monitor, if any: the base's adapter where it has one, else a whole model."""
-    is_shared = GENERAL in networks.reward_models
-    return load_monitor(
-        {role: item.path for role, item in spec.inputs.items()},
-        tokenizer,
-        device=context.device,
-        dtype=context.dtype,
-        rows_per_batch=config.rows_per_batch,
-        shared=partial(networks.as_reward_model, GENERAL) if is_shared else None,
-    )
 
 
 def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
@@ -187,8 +175,8 @@ def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
 def _description(networks: Networks) -> str:
     """Return how whole networks are arranged, in a sentence."""
     if networks.is_trunk_shared:
-        return "policy with a value head on its layers; reference and reward models are whole"
-    return "policy, value model, reference and reward models are whole"
+        return "policy with a value head on its layers; reference and reward models beside it"
+    return "policy, value model, reference and reward models have layers of their own"
 
 
 def _load_networks(

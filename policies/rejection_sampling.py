@@ -82,6 +82,7 @@ def rejection_sampling(run_directory: RunDirectory, spec: RunSpec, context: RunC
         device=context.device,
         dtype=context.dtype,
         rows_per_batch=config.rows_per_batch,
+        beside=score_fn,
     )
 
     # Open what samples, here or at a server, which must prove to hold the policy.

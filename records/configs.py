@@ -388,8 +388,8 @@ class PPOConfig(RunConfig):
     the policy's layers that starts at 0; one pass serves both, and the value loss moves both."""
     reward_network: RewardNetwork = RewardNetwork.AUTO
     """With `lora_rank`: adapters puts the reward models on the one base too, as the adapters they
-    were trained as, and refuses models that were not trained so on this very base; whole loads
-    each as a model of its own; auto takes adapters where it can, and says in the log why not."""
+    were trained as, and refuses models that were not trained so on this very base; whole leaves
+    them beside it; auto takes adapters where it can, and says in the log why not."""
     gamma: float = bounded(1.0, low=0.0, high=1.0)
     """Discount per token. Not stated in the paper."""
     gae_lambda: float = bounded(0.95, low=0.0, high=1.0)
