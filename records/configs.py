@@ -22,6 +22,7 @@ from records.servers import LOCAL, check_engine_name
 class RunKind(StrEnum):
     """What a run does; `records.run_kinds` has each kind's config class and command."""
 
+    IMPORT = "import"
     PRETRAIN = "pretrain"
     SFT = "sft"
     REWARD_MODEL = "reward_model"

@@ -147,6 +147,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/cancel/", runs.cancel, name="cancel-run"),
     path("runs/<int:pk>/retry/", runs.retry, name="retry-run"),
     path("policies/", policies.policies, name="policies"),
+    path("policies/new/", policies.import_policy, name="import-policy"),
     path("policies/<int:pk>/", policies.policy, name="policy"),
     path("policies/<int:pk>/promote/", policies.promote, name="promote"),
     path(

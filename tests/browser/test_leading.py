@@ -135,6 +135,7 @@ def test_a_help_text_opens_beside_its_field_and_closes_with_escape(
         "new-iteration",
         "runs",
         "policies",
+        "import-policy",
         "people",
     ],
 )
