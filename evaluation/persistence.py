@@ -34,6 +34,7 @@ from records.instruction_configs import PersistenceConfig
 from records.prompts import Prompt, read_prompts
 from records.rundirs import RunDirectory, RunSpec
 from records.scripts import Script, instructed_once, lengthened, script_of
+from records.servers import LOCAL
 from records.statistics import wilson_proportion
 
 
@@ -61,7 +62,7 @@ def measure_persistence(run_directory: RunDirectory, spec: RunSpec, context: Run
 
     Raises:
         RunStopped: Someone asked the run to stop.
-        RecordError: There is no usable prompt or constraint.
+        RecordError: There is no usable prompt or constraint, or an engine for no baseline.
         ValueError: The tokenizers differ.
         ServerError: An engine is a server that cannot be used, or failed; says why.
     """
@@ -71,6 +72,9 @@ def measure_persistence(run_directory: RunDirectory, spec: RunSpec, context: Run
     obeys: Obeys = load_function("obedience_function", config.obedience_function)
     tokenizer = load_tokenizer(paths["policy"])
     names = ["policy", *(["baseline"] if "baseline" in paths else [])]
+    if config.baseline_engine != LOCAL and "baseline" not in paths:
+        message = f"{config.baseline_engine} has nothing to draw: the run has no baseline"
+        raise RecordError("baseline_engine", message)
     digests = {tokenizer_digest(load_tokenizer(paths[name])) for name in names}
     if len(digests) != 1:
         raise ValueError("baseline: its tokenizer differs from the policy's; use one")

@@ -68,10 +68,18 @@ def texts_of(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_one_server_that_loads_any_folder_answers_for_both_policies(
-    server: Running, inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_handed", [False, True])
+def test_one_server_that_can_change_answers_for_both_policies(
+    server: Running,
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_handed: bool,
 ) -> None:
-    server.enter(tmp_path, monkeypatch, api="transformers")
+    """It loads any folder by its path, or is handed the weights of each."""
+    handed = {"handover": "folder", "handover_folder": str(tmp_path / "weights")}
+    fields = handed if is_handed else {}
+    server.enter(tmp_path, monkeypatch, api="transformers", **fields)
     config = replace(COMPARED, engine="lab", baseline_engine="lab")
     served = compared(tmp_path / "served", config, inputs)
     local = compared(tmp_path / "local", COMPARED, inputs)
@@ -125,6 +133,13 @@ def test_an_address_is_no_engine(field: str) -> None:
     for config in (COMPARED, PERSISTENCE):
         with pytest.raises(RecordError, match=rf"^{field}: 'http://10\.0\.0\.1' is no name"):
             replace(config, **{field: "http://10.0.0.1"})
+
+
+def test_an_engine_for_no_baseline_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
+    alone = only(inputs, "policy", "prompts")
+    config = replace(PERSISTENCE, baseline_engine="lab")
+    with pytest.raises(RecordError, match=r"^baseline_engine: lab has nothing to draw"):
+        summary_of(tmp_path / "run", measure_persistence, RunKind.PERSISTENCE, config, alone)
 
 
 def test_a_server_that_no_file_names_is_an_error_of_its_field(
