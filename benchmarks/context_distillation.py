@@ -17,6 +17,7 @@ from benchmarks.instructed import (
 )
 from evaluation.responses import encode_prompts, sample_responses
 from language.chat import decode_response
+from language.engines import LocalEngine
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
 from records.configs import RewardModelConfig, SamplingConfig, SFTConfig
@@ -157,11 +158,11 @@ def _truth(folder: Path) -> dict[str, Any]:
 
 
 def _answers(folder: Path, prompts: Sequence[Prompt]) -> list[str]:
-    model, tokenizer = load_policy(folder), load_tokenizer(folder)
+    engine, tokenizer = LocalEngine(load_policy(folder)), load_tokenizer(folder)
     encoded, skipped = encode_prompts(tokenizer, prompts, max_tokens=512)
     assert not skipped, f"prompts of the sandbox are short: {dict(skipped)}"
     responses = sample_responses(
-        model,
+        engine,
         tokenizer,
         encoded,
         sampling=SAMPLING,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from benchmarks.finished import finished_run, summary_of
 from evaluation.responses import encode_prompts, sample_responses
 from language.chat import decode_response
+from language.engines import LocalEngine
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
 from records.configs import GENERAL, RunConfig, SamplingConfig
@@ -128,7 +129,7 @@ def _sampled_pairs(
     policy: Path, num_pairs: Mapping[Axis, int], sampling: SamplingConfig
 ) -> Iterator[Preference]:
     """Yield pairs of the policy's responses as a careful annotator judges them."""
-    model, tokenizer = load_policy(policy), load_tokenizer(policy)
+    engine, tokenizer = LocalEngine(load_policy(policy)), load_tokenizer(policy)
     annotator = SimulatedAnnotator(PERSONAS["careful"], seed=0)
     for seed, (axis, count) in enumerate(num_pairs.items()):
         prompts = sample_prompts(30 + seed, count, SAFETY_PROMPT_SHARES[axis])
@@ -136,7 +137,7 @@ def _sampled_pairs(
         assert not skipped, f"prompts of the sandbox are short: {dict(skipped)}"
         sides = [
             sample_responses(
-                model,
+                engine,
                 tokenizer,
                 encoded,
                 sampling=replace(sampling, temperature=temperature),

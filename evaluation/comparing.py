@@ -14,6 +14,7 @@ from evaluation.responses import EncodedPrompt, encode_prompts, sample_responses
 from evaluation.sandbox import is_true_violation, true_advantage
 from language.chat import decode_response
 from language.distributed import gather_objects, shard
+from language.engines import Engine, open_run_engine
 from language.generation import GeneratedResponse
 from language.models import load_policy
 from language.monitors import Monitor, load_monitor
@@ -42,6 +43,7 @@ def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> 
     Raises:
         RunStopped: Someone asked the run to stop.
         ValueError: The judge is unknown, no prompt is left, or the tokenizers differ.
+        ServerError: An engine is a server that cannot be used, or failed; says why.
     """
     config = spec.config
     assert isinstance(config, EvaluationConfig), f"{type(config).__name__} is another run's"
@@ -59,7 +61,8 @@ def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> 
     sampler = _Sampler(judge.tokenizer, own, config, context)
 
     # The policy's responses, and how far it has moved from the reference on them.
-    responses = sampler.responses_of("policy", policy, num_before=0)
+    engine = open_run_engine(spec, "policy", policy, judge.tokenizer, context)
+    responses = sampler.responses_of("policy", engine, num_before=0)
     reference = load_policy(inputs["reference"], dtype=context.dtype, device=context.device)
     kls = sequence_kl(
         policy,
@@ -69,11 +72,14 @@ def compare(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> 
         pad_id=pad_id_of(judge.tokenizer),
         rows_per_batch=config.rows_per_batch,
     ).tolist()
-    del policy, reference  # room for the baseline
+    del policy, engine, reference  # room for the baseline
 
     # The baseline's, and who wins.
     baseline = load_policy(inputs["baseline"], dtype=context.dtype, device=context.device)
-    baseline_responses = sampler.responses_of("baseline", baseline, num_before=len(own))
+    engine = open_run_engine(
+        spec, "baseline", baseline, judge.tokenizer, context, field="baseline_engine"
+    )
+    baseline_responses = sampler.responses_of("baseline", engine, num_before=len(own))
     answers = judge.answers(own, responses)
     baseline_answers = judge.answers(own, baseline_responses)
     verdicts = gather_in_order(
@@ -148,7 +154,8 @@ def load_judge(config: EvaluationConfig, inputs: Mapping[str, Path], context: Ru
         {Axis.HELPFULNESS: inputs["helpfulness"], Axis.SAFETY: inputs["safety"]}, **settings
     )
     check_tokenizers(tokenizer, score_fn, inputs)
-    return Judge(config, tokenizer, score_fn, load_monitor(inputs, tokenizer, **settings))
+    monitor = load_monitor(inputs, tokenizer, **settings, beside=score_fn)
+    return Judge(config, tokenizer, score_fn, monitor)
 
 
 class _Sampler(NamedTuple):
@@ -165,9 +172,9 @@ class _Sampler(NamedTuple):
         return 2 * len(self.prompts) + 1
 
     def responses_of(
-        self, name: str, model: LlamaForCausalLM, *, num_before: int
+        self, name: str, engine: Engine, *, num_before: int
     ) -> list[GeneratedResponse]:
-        """Return one response of `model` to each prompt, after `num_before` of another.
+        """Return one response of `engine` to each prompt, after `num_before` of another.
 
         Raises:
             RunStopped: Someone asked the run to stop.
@@ -180,7 +187,7 @@ class _Sampler(NamedTuple):
                 raise RunStopped
 
         responses = sample_responses(
-            model,
+            engine,
             self.tokenizer,
             self.prompts,
             sampling=self.config.sampling,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from evaluation.obedience import Obeys
 from evaluation.reports import spread
@@ -16,7 +16,8 @@ from evaluation.responses import seed_of_text
 from language.chat import TagInjectionError, decode_response, encode_prompt
 from language.conversations import Spoken, hold_conversations
 from language.distributed import gather_objects, shard
-from language.generation import GenerationRequest, generate
+from language.engines import Engine, open_run_engine
+from language.generation import GenerationRequest
 from language.models import load_policy
 from language.runs import RunContext, RunStopped
 from language.tokenizers import eos_id_of, load_tokenizer, tokenizer_digest
@@ -33,6 +34,7 @@ from records.instruction_configs import PersistenceConfig
 from records.prompts import Prompt, read_prompts
 from records.rundirs import RunDirectory, RunSpec
 from records.scripts import Script, instructed_once, lengthened, script_of
+from records.servers import LOCAL
 from records.statistics import wilson_proportion
 
 
@@ -60,8 +62,9 @@ def measure_persistence(run_directory: RunDirectory, spec: RunSpec, context: Run
 
     Raises:
         RunStopped: Someone asked the run to stop.
-        RecordError: There is no usable prompt or constraint.
+        RecordError: There is no usable prompt or constraint, or an engine for no baseline.
         ValueError: The tokenizers differ.
+        ServerError: An engine is a server that cannot be used, or failed; says why.
     """
     config = spec.config
     assert isinstance(config, PersistenceConfig), f"{type(config).__name__} is another run's"
@@ -69,6 +72,9 @@ def measure_persistence(run_directory: RunDirectory, spec: RunSpec, context: Run
     obeys: Obeys = load_function("obedience_function", config.obedience_function)
     tokenizer = load_tokenizer(paths["policy"])
     names = ["policy", *(["baseline"] if "baseline" in paths else [])]
+    if config.baseline_engine != LOCAL and "baseline" not in paths:
+        message = f"{config.baseline_engine} has nothing to draw: the run has no baseline"
+        raise RecordError("baseline_engine", message)
     digests = {tokenizer_digest(load_tokenizer(paths[name])) for name in names}
     if len(digests) != 1:
         raise ValueError("baseline: its tokenizer differs from the policy's; use one")
@@ -84,7 +90,6 @@ def measure_persistence(run_directory: RunDirectory, spec: RunSpec, context: Run
     total_steps = len(names) * config.num_turns
     held: dict[str, list[Held]] = {}
     for place, name in enumerate(names):
-        model = load_policy(paths[name], dtype=context.dtype, device=context.device)
 
         def on_turn(turn: int, before: int = place * config.num_turns) -> None:
             context.log(before + turn, total_steps=total_steps)
@@ -92,13 +97,24 @@ def measure_persistence(run_directory: RunDirectory, spec: RunSpec, context: Run
             if context.world_size == 1 and context.stop_requested:
                 raise RunStopped
 
-        mine = hold_trials(model, tokenizer, own, config, obeys, on_turn=on_turn)
+        engine = _open_engine(spec, name, tokenizer, context)
+        mine = hold_trials(engine, tokenizer, own, config, obeys, on_turn=on_turn)
+        del engine  # room for the next policy
         held[name] = _in_order(gather_objects(mine), len(trials))
         if context.stop_requested:
             raise RunStopped
     if context.is_main:
         summary = summarise(trials, held, num_examples=config.num_examples)
         run_directory.write_result(summary, {})
+
+
+def _open_engine(
+    spec: RunSpec, name: str, tokenizer: PreTrainedTokenizerBase, context: RunContext
+) -> Engine:
+    """Return what holds the dialogues with the policy that is the input `name`."""
+    policy = load_policy(spec.inputs[name].path, dtype=context.dtype, device=context.device)
+    field = "engine" if name == "policy" else f"{name}_engine"
+    return open_run_engine(spec, name, policy, tokenizer, context, field=field)
 
 
 def draw_trials(
@@ -124,7 +140,7 @@ def draw_trials(
 
 
 def hold_trials(
-    model: LlamaForCausalLM,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     trials: Sequence[Trial],
     config: PersistenceConfig,
@@ -132,9 +148,9 @@ def hold_trials(
     *,
     on_turn: Any = None,  # noqa: ANN401 - as hold_conversations takes it
 ) -> list[Held]:
-    """Return the dialogues as `model` holds them, judged at every turn."""
+    """Return the dialogues as `engine` holds them, judged at every turn."""
     spoken = hold_conversations(
-        model,
+        engine,
         tokenizer,
         [trial.script for trial in trials],
         sampling=config.sampling,
@@ -144,7 +160,7 @@ def hold_trials(
         rows_per_batch=config.rows_per_batch,
         on_turn=on_turn,
     )
-    answers = _answers_aside(model, tokenizer, trials, spoken, config)
+    answers = _answers_aside(engine, tokenizer, trials, spoken, config)
     held = []
     for place, (trial, responses) in enumerate(zip(trials, spoken, strict=True)):
         verdicts = [
@@ -162,7 +178,7 @@ def hold_trials(
 
 
 def _answers_aside(
-    model: LlamaForCausalLM,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     trials: Sequence[Trial],
     spoken: Sequence[Sequence[Spoken]],
@@ -174,7 +190,7 @@ def _answers_aside(
     turn, where the instruction is given, it follows the instruction.
     """
     requests: dict[tuple[int, int, str], GenerationRequest] = {}
-    room = model.config.max_position_embeddings - config.sampling.max_new_tokens
+    room = engine.limits.max_positions - config.sampling.max_new_tokens
     for place, (trial, responses) in enumerate(zip(trials, spoken, strict=True)):
         texts = [response.text for response in responses]
         for question in (c.question for c in trial.instruction.constraints if c.question):
@@ -188,8 +204,7 @@ def _answers_aside(
                         max_new_tokens=config.sampling.max_new_tokens,
                         seed=seed_of_text(f"{config.seed}:aside:{trial.number}:{turn}:{question}"),
                     )
-    generated = generate(
-        model,
+    generated = engine.generate(
         list(requests.values()),
         eos_ids=[eos_id_of(tokenizer)],
         rows_per_batch=config.rows_per_batch,

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from language.chat import TagInjectionError, fit_prompt
-from language.generation import GeneratedResponse, GenerationRequest, generate
+from language.engines import Engine
+from language.generation import GeneratedResponse, GenerationRequest
 from language.tokenizers import eos_id_of
 from records.configs import SamplingConfig
 from records.prompts import Prompt
@@ -47,7 +48,7 @@ def encode_prompts(
 
 
 def sample_responses(
-    policy: LlamaForCausalLM,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     encoded: Sequence[EncodedPrompt],
     *,
@@ -71,8 +72,7 @@ def sample_responses(
         )
         for item in encoded
     ]
-    generated = generate(
-        policy,
+    generated = engine.generate(
         requests,
         eos_ids={eos_id_of(tokenizer)},
         rows_per_batch=rows_per_batch,

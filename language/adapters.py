@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from language.precision import float_trained_
+from language.templates import save_tokenizer
 from records.files import folder_written_atomically
 
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -182,7 +183,7 @@ def save_merged_model(
     """
     with folder_written_atomically(folder) as temporary:
         model.save_pretrained(temporary, state_dict=merged_state(model, name))
-        tokenizer.save_pretrained(temporary)
+        save_tokenizer(tokenizer, temporary)
 
 
 def merge_adapters_(model: nn.Module) -> None:

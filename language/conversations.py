@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from language.chat import TagInjectionError, decode_response, encode_prompt
-from language.generation import GeneratedResponse, GenerationRequest, generate
+from language.engines import Engine
+from language.generation import GeneratedResponse, GenerationRequest
 from language.tokenizers import eos_id_of
 from records.configs import SamplingConfig
 from records.scripts import Script
@@ -17,7 +18,7 @@ class Spoken(NamedTuple):
 
     text: str
     ids: tuple[int, ...]
-    """As sampled, the end token included where there is one."""
+    """As the engine gave them, the end token included where there is one."""
     is_finished: bool
     """Whether it ended by itself."""
 
@@ -39,7 +40,7 @@ def first_of_each(candidates: Sequence[Candidates]) -> list[int]:
 
 
 def hold_conversations(
-    policy: LlamaForCausalLM,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     scripts: Sequence[Script],
     *,
@@ -57,8 +58,8 @@ def hold_conversations(
     prompt: the first turn stays in sight.
 
     Args:
-        policy: Answers.
-        tokenizer: Its tokenizer.
+        engine: Answers.
+        tokenizer: Of its policy.
         scripts: What users say.
         sampling: How responses are drawn.
         seed_of: Returns the seed of a response, by the places of its script and its turn.
@@ -67,7 +68,7 @@ def hold_conversations(
         rows_per_batch: Responses sampled at once.
         on_turn: Is told the number of each turn once all dialogues have taken it.
     """
-    room = policy.config.max_position_embeddings - sampling.max_new_tokens
+    room = engine.limits.max_positions - sampling.max_new_tokens
     spoken: list[list[Spoken]] = [[] for _ in scripts]
     for turn in range(max((len(script.turns) for script in scripts), default=0)):
         requests: dict[int, GenerationRequest] = {}
@@ -84,8 +85,7 @@ def hold_conversations(
                         seed=seed_of(place, turn),
                         num_responses=num_responses,
                     )
-        generated = generate(
-            policy,
+        generated = engine.generate(
             list(requests.values()),
             eos_ids=[eos_id_of(tokenizer)],
             rows_per_batch=rows_per_batch,

@@ -18,17 +18,25 @@ from language.generation import (
     Limits,
     check_requests,
     generate,
+    is_told,
 )
 from language.handover import create_sender
 from language.proofs import Proof, confirm_weights, prove_weights
+from language.runs import RunContext
 from language.servers import LogprobsKind, ServedRow, Server, WantedRow, open_server, row_seed
 from language.transport import ServerError
 from records.errors import RecordError
+from records.rundirs import RunSpec
 from records.servers import LOCAL, HandOver, server_of
 
 
 class Engine(Protocol):
     """Answers requests as `language.generation.generate` does."""
+
+    @property
+    def limits(self) -> Limits:
+        """What it can be asked for: the policy's vocabulary and positions."""
+        ...
 
     def generate(
         self,
@@ -51,6 +59,11 @@ class LocalEngine:
 
     def __init__(self, policy: LlamaForCausalLM, version: str = "") -> None:
         self._policy, self._version = policy, version
+
+    @property
+    def limits(self) -> Limits:
+        """What the model can be asked for."""
+        return Limits.of(self._policy)
 
     def generate(
         self,
@@ -79,8 +92,11 @@ class RemoteEngine:
     """A server that has proved to hold the policy's weights.
 
     Attributes:
+        limits: What the policy can be asked for.
         proof: The last proof.
     """
+
+    limits: Limits
 
     def __init__(
         self,
@@ -99,7 +115,6 @@ class RemoteEngine:
         self._server, self._tokenizer = server, tokenizer
         self._sender = create_sender(server)
         self.proof: Proof
-        self._limits: Limits
         server.check_version()
         self.take_weights(policy, version)
 
@@ -124,7 +139,7 @@ class RemoteEngine:
             )
         else:
             self._server.weights = version
-        self._limits = Limits.of(policy)
+        self.limits = Limits.of(policy)
         try:
             self.proof = prove_weights(self._server, policy, self._tokenizer)
         except ServerError:
@@ -150,7 +165,7 @@ class RemoteEngine:
             ServerError: The server failed; nothing is returned.
             WrongWeightsError: Meanwhile it was given other weights, or restarted.
         """
-        check_requests(requests, eos_ids, rows_per_batch, self._limits)
+        check_requests(requests, eos_ids, rows_per_batch, self.limits)
         wanted = {
             (index, number): WantedRow(
                 request.prompt_ids,
@@ -189,14 +204,14 @@ class RemoteEngine:
             places = {pool.submit(self._server.sample, row): p for p, row in wanted.items()}
             for done, future in enumerate(as_completed(places), start=1):
                 served[places[future]] = future.result()
-                if on_progress is not None:
+                if on_progress is not None and is_told(done, len(wanted)):
                     on_progress(done, len(wanted))
         finally:
             pool.shutdown(cancel_futures=True)
         return served
 
     def _refuse_strange_ids(self, rows: Iterable[ServedRow]) -> None:
-        size = self._limits.vocabulary_size
+        size = self.limits.vocabulary_size
         for row in rows:
             if not row.ids or not all(isinstance(i, int) and 0 <= i < size for i in row.ids):
                 raise ServerError(
@@ -264,3 +279,39 @@ def open_engine(
         )
     server = open_server(name, config, tokenizer, path=path)
     return RemoteEngine(server, policy, tokenizer, version=version)
+
+
+def open_run_engine(
+    spec: RunSpec,
+    role: str,
+    policy: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    context: RunContext,
+    *,
+    field: str = "engine",
+) -> Engine:
+    """Return the engine that the run's config names in `field`, with the weights of its input.
+
+    Args:
+        spec: The run's.
+        role: Of the input that `policy` was read from.
+        policy: The model.
+        tokenizer: The model's.
+        context: Says whether several processes share the engine.
+        field: Of the config.
+
+    Raises:
+        RecordError: There is no such server, or its entry does not fit.
+        ServerError: It cannot be used; says why.
+        WrongWeightsError: It holds other weights.
+    """
+    item = spec.inputs[role]
+    return open_engine(
+        getattr(spec.config, field),
+        policy,
+        tokenizer,
+        version=item.digest or item.path.name,
+        path=item.path,
+        is_shared=context.world_size > 1,
+        field=field,
+    )

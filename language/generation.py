@@ -13,10 +13,10 @@ from transformers import LlamaForCausalLM
 
 from language.batching import STEPS_PER_CHUNK, ContinuousBatch, SampledRow, Wanted
 from language.decoding import Decoder
+from language.sharding import Policy
 from language.static_steps import Stepping, create_stepping, create_steps
 
 _MAX_TOLD = 64
-"""Calls of `on_progress` at most: what listens may write to a disk."""
 
 
 class GenerationRequest(NamedTuple):
@@ -56,7 +56,7 @@ class Limits(NamedTuple):
     max_positions: int
 
     @classmethod
-    def of(cls, model: LlamaForCausalLM) -> "Limits":
+    def of(cls, model: Policy) -> "Limits":
         """Return the limits of `model`."""
         return cls(model.config.vocab_size, model.config.max_position_embeddings)
 
@@ -98,13 +98,17 @@ def generate(
     rows = ContinuousBatch(decoder, _queue(requests), steps).run(
         steps_per_look=_steps_per_look(model.device)
     )
-    told_every = math.ceil(total / _MAX_TOLD)
     with closing(steps):
         for done, row in enumerate(rows, start=1):
             responses[row.wanted.prompt][row.wanted.response] = _response(row)
-            if on_progress is not None and (done % told_every == 0 or done == total):
+            if on_progress is not None and is_told(done, total):
                 on_progress(done, total)
     return [[response for response in of_prompt if response] for of_prompt in responses]
+
+
+def is_told(done: int, total: int) -> bool:
+    """Return whether `on_progress` is called: 64 times at most, as it may write to a disk."""
+    return done % math.ceil(total / _MAX_TOLD) == 0 or done == total
 
 
 def _queue(requests: Sequence[GenerationRequest]) -> list[Wanted]:

@@ -22,6 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from language.adapters import plain_state
 from language.servers import Server, TransformersServer
+from language.templates import save_tokenizer
 from language.transport import ServerAnswerError, ServerError, ServerTimeoutError
 from records.files import folder_written_atomically
 from records.servers import HandOver
@@ -66,7 +67,7 @@ class FolderSender:
         folder = parent / f"{_PREFIX}{re.sub(r'[^A-Za-z0-9.-]', '-', version)}"
         with folder_written_atomically(folder) as temporary:
             policy.save_pretrained(temporary, state_dict=plain_state(policy))
-            tokenizer.save_pretrained(temporary)
+            save_tokenizer(tokenizer, temporary)
         if isinstance(server, TransformersServer):
             server.model = str(folder)
             server.load()

@@ -28,6 +28,7 @@ _WEIGHTS, _CONFIG, _MANIFEST = "adapter_model.safetensors", "adapter_config.json
 _FORMAT = 1
 # Peft's names: the model stands within two wrappers, and adapters have no name of their own.
 _PREFIX, _DECODER, _HEAD = "base_model.model.", "model.", "score.weight"
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
 class BaseMismatchError(ValueError):
@@ -135,6 +136,25 @@ def load_adapter_(decoder: LlamaModel, weights: AdapterWeights, *, name: str) ->
                 left.discard(key)
     if left:
         raise ValueError(f"{min(left)}: the base has no such projection")
+
+
+def adapter_between(before: AdapterWeights, after: AdapterWeights) -> AdapterWeights:
+    """Return the adapter that makes the model of `before`, merged, that of `after`, head included.
+
+    Both were trained on the same weights. Its rank is the sum of theirs.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path, tensor in after.tensors.items():
+        if path.endswith(_DOWN):
+            tensors[path] = torch.cat([tensor, before.tensors[path]])
+        elif path.endswith(_UP):
+            scaled = tensor * (after.alpha / after.rank)
+            undone = before.tensors[path] * (-before.alpha / before.rank)
+            tensors[path] = torch.cat([scaled, undone], dim=1)
+        else:
+            tensors[path] = tensor
+    rank = before.rank + after.rank
+    return AdapterWeights(tensors, rank, alpha=rank)
 
 
 def save_adapter(folder: Path, kept: KeptAdapter) -> None:

@@ -11,8 +11,10 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.utils.logging import disable_progress_bar
 
 from language.devices import resolve_device, resolve_dtype
+from language.hub import model_folder
 from language.norms import use_few_pass_norms_
 from language.precision import cast_parameters_
+from language.templates import save_tokenizer
 from language.tokenizers import bos_id_of, eos_id_of
 from records.configs import ModelShape
 from records.files import folder_written_atomically
@@ -74,6 +76,7 @@ def load_policy(
 
     Raises:
         ValueError: It is no Llama, or the weights do not fill the model.
+        HubError: It is a name on the hub, and the model cannot be had; says what to do.
     """
     return load_llama(LlamaForCausalLM, path_or_name, dtype=dtype, device=device)
 
@@ -90,6 +93,7 @@ def load_llama(
     On the meta device it has its shape and no weights, and none are read.
     """
     disable_progress_bar()
+    path_or_name = model_folder(path_or_name)
     kind_of_model = LlamaConfig.get_config_dict(str(path_or_name))[0].get("model_type")
     if kind_of_model != "llama":
         raise ValueError(f"{path_or_name} holds a model of type {kind_of_model!r}, not llama")
@@ -128,7 +132,8 @@ def empty_llama(kind: type[Model], config: LlamaConfig) -> Model:
 
 def max_positions_of(path_or_name: str | Path) -> int:
     """Return the longest row in tokens that the model accepts, without loading its weights."""
-    return int(LlamaConfig.from_pretrained(str(path_or_name)).max_position_embeddings)
+    folder = model_folder(path_or_name)
+    return int(LlamaConfig.from_pretrained(str(folder)).max_position_embeddings)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -136,7 +141,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     disable_progress_bar()
     with folder_written_atomically(folder) as temporary:
         model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+        save_tokenizer(tokenizer, temporary)
 
 
 def disable_dropout_(model: nn.Module) -> None:

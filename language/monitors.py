@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from language.rows import TokenRow
-from language.scalars import Scorer, load_scalar_model, score_rows
+from language.scalars import HandOut, load_scalar_model, score_rows
+from language.scores import HoldsLayers, ScoreFn
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.configs import GENERAL
 
@@ -26,12 +27,11 @@ def load_monitor(
     device: torch.device,
     dtype: torch.dtype,
     rows_per_batch: int,
-    shared: Callable[[], Scorer] | None = None,
+    beside: ScoreFn | None = None,
 ) -> Monitor | None:
     """Return the monitor of a run, its input `general`; None where it has none.
 
-    Where the run holds that model already, as an adapter or cut over its processes, `shared`
-    returns it ready for a pass.
+    It stands on the layers of `beside`, the run's score function, where these have the same base.
 
     Raises:
         ValueError: It reads other token ids than `tokenizer`, the policy's, writes.
@@ -45,6 +45,7 @@ def load_monitor(
             f"{GENERAL}: its tokenizer {other[:12]} is not the policy's {own[:12]}; train it from "
             "a policy with this tokenizer, or do without a monitor"
         )
+    shared = beside.model_beside(GENERAL, path) if isinstance(beside, HoldsLayers) else None
     if shared is not None:
         return RowScorer(shared, rows_per_batch=rows_per_batch)
     model = load_scalar_model(path, dtype=dtype, device=device)
@@ -54,7 +55,7 @@ def load_monitor(
 class RowScorer:
     """Scores rows under one reward model, which it is handed anew for every call."""
 
-    def __init__(self, model: Callable[[], Scorer], *, rows_per_batch: int) -> None:
+    def __init__(self, model: HandOut, *, rows_per_batch: int) -> None:
         """Take what returns the model, ready for a pass: it may share its layers with others."""
         self._model = model
         self._rows_per_batch = rows_per_batch

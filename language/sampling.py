@@ -1,7 +1,7 @@
 """Drawing tokens from logits: one draw per row, by inverting the distribution function.
 
-B rows, V vocabulary, M some of the rows, U uniform numbers a row, L the likeliest tokens, N blocks
-of S neighbouring tokens (the last may be shorter).
+B rows, V vocabulary, M some of the rows, W some of those, U uniform numbers a row, L the likeliest
+tokens, N blocks of S neighbouring tokens (the last may be shorter).
 
 Each row has its own stream of uniform numbers, computed from (seed, response, step): what a row
 draws does not depend on which rows share its batch, nor on how far other rows have got.
@@ -20,6 +20,8 @@ DRAWS = 4
 """Uniform numbers for one token: top-p may need several tries."""
 _LIKELIEST = 128
 """Tokens looked at first when a nucleus is weighed."""
+_BITS_OF_ONE = 0x3F800000
+"""1 in float32, as an integer. Weights lie in [0, 1], where integers have the order of floats."""
 _WORD = 2**64 - 1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -88,11 +90,15 @@ def uniform_numbers(
     return numbers.reshape(len(seeds), num_steps, DRAWS)
 
 
-def draw_tokens(logits_BV: Tensor, uniforms_BU: Tensor, settings: Settings) -> Draw:
+def draw_tokens(
+    logits_BV: Tensor, uniforms_BU: Tensor, settings: Settings, *, is_static: bool = False
+) -> Draw:
     """Return one token per row of float32 logits, from `DRAWS` uniform numbers a row.
 
-    Top-p keeps the likeliest tokens, those before which others hold at most that share: as Llama
-    2's code does. For a greedy row the temperature is taken as 1.
+    Top-p keeps the likeliest tokens: those than which likelier ones hold at most that share, as
+    Llama 2's code does; of equally likely ones all or none. For a greedy row the temperature is
+    taken as 1. Where it `is_static` the same kernels run whatever the numbers are, and nobody waits
+    for a GPU, as a CUDA graph demands; else rows do no more than they need. The tokens are equal.
     """
     max_B1 = logits_BV.amax(dim=1, keepdim=True)
     below_BV = logits_BV - max_B1
@@ -103,9 +109,10 @@ def draw_tokens(logits_BV: Tensor, uniforms_BU: Tensor, settings: Settings) -> D
     ids_B1, total_B1 = _inverted(weights_BV, uniforms_BU[:, :1])
     nucleus_B1 = total_B1
     if settings.top_p_B is not None:
-        top_p_B1 = settings.top_p_B[:, None]
-        ids_B1 = _redrawn(weights_BV, ids_B1, total_B1, uniforms_BU, top_p_B1)
-        nucleus_B1 = _nucleus_weights(weights_BV, total_B1, top_p_B1)
+        cut = _cut_statically if is_static else _cut
+        ids_B1, nucleus_B1 = cut(
+            weights_BV, ids_B1, total_B1, uniforms_BU, settings.top_p_B[:, None]
+        )
     if settings.is_greedy_B is not None:
         likeliest_B1 = logits_BV.argmax(dim=1, keepdim=True)
         ids_B1 = torch.where(settings.is_greedy_B[:, None], likeliest_B1, ids_B1)
@@ -151,71 +158,98 @@ def _inverted(weights_BV: Tensor, uniform_B1: Tensor) -> tuple[Tensor, Tensor]:
     return first_B1 + inner_B1, total_B1
 
 
-def _redrawn(
+def _cut(
     weights_BV: Tensor, ids_B1: Tensor, total_B1: Tensor, uniforms_BU: Tensor, top_p_B1: Tensor
-) -> Tensor:
-    """Return `ids_B1` with those outside the nucleus replaced by draws inside it.
+) -> tuple[Tensor, Tensor]:
+    """Return `ids_B1`, redrawn where they are outside the nucleus, and the nucleus's weight.
 
     A draw from the whole distribution that falls in the nucleus is a draw from the nucleus. Each
     draw misses with probability below 1 - top_p; rows that missed every time are the few that pay
-    for sorting the vocabulary.
+    for a look for the nucleus's border.
     """
     top_B1 = top_p_B1 * total_B1
+    nucleus_B1 = _nucleus_weights(weights_BV, total_B1, top_p_B1)
     rows_M = _missed(weights_BV, ids_B1, top_B1)
     for draw in range(1, DRAWS - 1):
         if len(rows_M) == 0:
-            return ids_B1
+            return ids_B1, nucleus_B1
         weights_MV = weights_BV[rows_M]
         ids_M1, _ = _inverted(weights_MV, uniforms_BU[rows_M, draw : draw + 1])
         ids_B1 = ids_B1.index_copy(0, rows_M, ids_M1)
         rows_M = rows_M[_missed(weights_MV, ids_M1, top_B1[rows_M])]
     if len(rows_M) == 0:
-        return ids_B1
-    ids_M1 = _drawn_by_sorting(weights_BV[rows_M], uniforms_BU[rows_M, -1:], top_B1[rows_M])
-    return ids_B1.index_copy(0, rows_M, ids_M1)
+        return ids_B1, nucleus_B1
+    weights_MV = weights_BV[rows_M]
+    border_M1 = _borders(weights_MV, top_B1[rows_M])
+    ids_M1, _ = _inverted(_at_least(weights_MV, border_M1), uniforms_BU[rows_M, -1:])
+    return ids_B1.index_copy(0, rows_M, ids_M1), nucleus_B1
+
+
+def _cut_statically(
+    weights_BV: Tensor, ids_B1: Tensor, total_B1: Tensor, uniforms_BU: Tensor, top_p_B1: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what `_cut` returns, by the same draws, all of which are made for every row."""
+    border_B1 = _borders(weights_BV, top_p_B1 * total_B1)
+    inside_BV = _at_least(weights_BV, border_B1)
+    drawn_B1, nucleus_B1 = _inverted(inside_BV, uniforms_BU[:, -1:])
+    for draw in reversed(range(1, DRAWS - 1)):
+        again_B1, _ = _inverted(weights_BV, uniforms_BU[:, draw : draw + 1])
+        drawn_B1 = torch.where(weights_BV.gather(1, again_B1) >= border_B1, again_B1, drawn_B1)
+    ids_B1 = torch.where(weights_BV.gather(1, ids_B1) >= border_B1, ids_B1, drawn_B1)
+    return ids_B1, torch.where(top_p_B1 < 1.0, nucleus_B1, total_B1)
 
 
 def _missed(weights_BV: Tensor, ids_B1: Tensor, top_B1: Tensor) -> Tensor:
-    """Return the rows whose token is outside the nucleus of weight `top_B1`.
-
-    Of equally likely tokens the one of lower id comes first, as in `_drawn_by_sorting`.
-    """
-    weight_B1 = weights_BV.gather(1, ids_B1)
-    heavier_B1 = torch.where(weights_BV > weight_B1, weights_BV, 0.0).sum(dim=1, keepdim=True)
+    """Return the rows whose token is outside the nucleus of weight `top_B1`."""
+    heavier_B1 = _heavier(weights_BV, weights_BV.gather(1, ids_B1))
     return (heavier_B1 > top_B1).nonzero()[:, 0]
 
 
-def _drawn_by_sorting(weights_MV: Tensor, uniform_M1: Tensor, top_M1: Tensor) -> Tensor:
-    """Return a token of each row's nucleus, found by sorting."""
-    sorted_MV, order_MV = weights_MV.sort(dim=1, descending=True, stable=True)
-    cumulative_MV = sorted_MV.cumsum(dim=1)
-    num_kept_M1 = (cumulative_MV - sorted_MV <= top_M1).sum(dim=1, keepdim=True)
-    nucleus_M1 = cumulative_MV.gather(1, num_kept_M1 - 1)
-    target_M1 = _below(uniform_M1 * nucleus_M1, nucleus_M1)
-    place_M1 = torch.searchsorted(cumulative_MV, target_M1, right=True)
-    return order_MV.gather(1, place_M1)
+def _borders(weights_BV: Tensor, top_B1: Tensor) -> Tensor:
+    """Return the least weight of each row's nucleus: heavier tokens hold at most `top_B1`.
+
+    Found by halving the interval of all floats, thirty times: a sum over the vocabulary each, which
+    takes as long for any distribution, and less than sorting.
+    """
+    low_B1 = torch.zeros_like(top_B1, dtype=torch.int32)
+    high_B1 = torch.full_like(low_B1, _BITS_OF_ONE)
+    for _ in range(_BITS_OF_ONE.bit_length()):
+        middle_B1 = (low_B1 + high_B1) >> 1
+        is_enough_B1 = _heavier(weights_BV, middle_B1.view(torch.float32)) <= top_B1
+        high_B1 = torch.where(is_enough_B1, middle_B1, high_B1)
+        low_B1 = torch.where(is_enough_B1, low_B1, middle_B1 + 1)
+    return high_B1.view(torch.float32)
+
+
+def _heavier(weights_BV: Tensor, border_B1: Tensor) -> Tensor:
+    """Return what tokens above a weight weigh together."""
+    return torch.where(weights_BV > border_B1, weights_BV, 0.0).sum(dim=1, keepdim=True)
+
+
+def _at_least(weights_BV: Tensor, border_B1: Tensor) -> Tensor:
+    """Return the weights, 0 in place of those below the border."""
+    return torch.where(weights_BV >= border_B1, weights_BV, 0.0)
 
 
 def _nucleus_weights(weights_BV: Tensor, total_B1: Tensor, top_p_B1: Tensor) -> Tensor:
     """Return the weight of each row's nucleus; of the whole row where nothing is cut.
 
-    The likeliest few tokens hold most nuclei: only rows whose nucleus is wider are sorted.
+    The likeliest few tokens hold most nuclei: wider ones alone are looked for among all tokens.
     """
-    result_B1_, top_B1 = total_B1.clone(), top_p_B1 * total_B1
     rows_M = (top_p_B1 < 1.0).nonzero()[:, 0]
-    for num_likeliest in (_LIKELIEST, weights_BV.shape[1]):
-        if len(rows_M) == 0:
-            break
-        weights_MV, top_M1 = weights_BV[rows_M], top_B1[rows_M]
-        if num_likeliest < weights_MV.shape[1]:
-            sorted_ML = weights_MV.topk(num_likeliest, dim=1).values
-        else:
-            sorted_ML = weights_MV.sort(dim=1, descending=True).values
-        cumulative_ML = sorted_ML.cumsum(dim=1)
-        num_kept_M1 = (cumulative_ML - sorted_ML <= top_M1).sum(dim=1, keepdim=True)
-        result_B1_[rows_M] = cumulative_ML.gather(1, num_kept_M1 - 1)
-        rows_M = rows_M[num_kept_M1[:, 0] == sorted_ML.shape[1]]
-    return result_B1_
+    weights_MV, top_M1 = weights_BV[rows_M], (top_p_B1 * total_B1)[rows_M]
+    likeliest_ML = weights_MV.topk(min(_LIKELIEST, weights_MV.shape[1]), dim=1).values
+    cumulative_ML = likeliest_ML.cumsum(dim=1)
+    num_kept_M1 = (cumulative_ML - likeliest_ML <= top_M1).sum(dim=1, keepdim=True)
+    border_M1 = likeliest_ML.gather(1, num_kept_M1 - 1)
+    nucleus_M1_ = _at_least(likeliest_ML, border_M1).sum(dim=1, keepdim=True)
+    # Others may be as likely as the last of them.
+    wide_W = (likeliest_ML[:, -1:] >= border_M1).nonzero()[:, 0]
+    if len(wide_W):
+        weights_WV = weights_MV[wide_W]
+        inside_WV = _at_least(weights_WV, _borders(weights_WV, top_M1[wide_W]))
+        nucleus_M1_[wide_W] = inside_WV.sum(dim=1, keepdim=True)
+    return total_B1.index_copy(0, rows_M, nucleus_M1_)
 
 
 def _below(target: Tensor, total: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 B rows, T tokens in a row, N tokens of all rows, D hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ from language.sharding import ShardedModel, compute_with
 
 Scorer = LlamaForSequenceClassification | ShardedModel[LlamaForSequenceClassification]
 """A scalar model, whole or cut over the processes."""
+HandOut = Callable[[], Scorer]
+"""Hands out a scalar model, ready for a pass; what is handed out next may share its layers."""
 
 
 def create_scalar_model(
@@ -63,15 +65,17 @@ def head_of(model: LlamaForSequenceClassification, hidden_ND: Tensor) -> Tensor:
     return nn.functional.linear(hidden_ND.float(), model.score.weight.float())[:, 0]
 
 
-def share_trunk(policy: LlamaForCausalLM) -> LlamaForSequenceClassification:
-    """Return a scalar model on the policy's own layers, with a float32 head of zeros.
+def share_trunk(
+    other: LlamaForCausalLM | LlamaForSequenceClassification,
+) -> LlamaForSequenceClassification:
+    """Return a scalar model on the layers of `other`, with a float32 head of zeros.
 
-    Whatever changes the policy's layers changes it too. It says 0 of every token until it learns.
+    Whatever changes these layers changes it too. It says 0 of every token until it learns.
     """
-    model = _headless(policy)
-    head = nn.Linear(policy.config.hidden_size, 1, bias=False)
+    model = _headless(other)
+    head = nn.Linear(other.config.hidden_size, 1, bias=False)
     nn.init.zeros_(head.weight)
-    model.score = head.to(device=policy.device)
+    model.score = head.to(device=other.device)
     model.eval()
     return model
 
@@ -122,12 +126,14 @@ def score_rows(model: Scorer, rows: Sequence[TokenRow], *, rows_per_batch: int) 
     return scores_B
 
 
-def _headless(policy: LlamaForCausalLM) -> LlamaForSequenceClassification:
-    """Return a scalar model on the policy's layers, whose head has no weights yet."""
-    config = deepcopy(policy.config)
+def _headless(
+    other: LlamaForCausalLM | LlamaForSequenceClassification,
+) -> LlamaForSequenceClassification:
+    """Return a scalar model on the layers of `other`, whose head has no weights yet."""
+    config = deepcopy(other.config)
     config.num_labels = 1
     config.architectures = ["LlamaForSequenceClassification"]
     with torch.device("meta"):
         model: LlamaForSequenceClassification = LlamaForSequenceClassification(config)
-    model.model = policy.model
+    model.model = other.model
     return model

@@ -5,12 +5,13 @@ B rows.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from language.rows import TokenRow
+from language.scalars import HandOut
 from records.preferences import Axis
 
 
@@ -22,6 +23,15 @@ class ScoreFn(Protocol):
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[Axis, Tensor]:
         """Return score_B per axis: raw head outputs (before the sigmoid), float32, on the CPU."""
+        ...
+
+
+@runtime_checkable
+class HoldsLayers(Protocol):
+    """A score function on whose layers one more scalar model may stand."""
+
+    def model_beside(self, role: str, folder: Path) -> HandOut | None:
+        """Return what hands out the model of `folder`; None where it is not held here."""
         ...
 
 

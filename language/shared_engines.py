@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from language.distributed import gather_objects, share_out, world
 from language.engines import Engine, LocalEngine, open_engine
-from language.generation import GeneratedResponse, GenerationRequest
+from language.generation import GeneratedResponse, GenerationRequest, Limits
 from language.sharding import Policy, gathered
 from records.servers import LOCAL
 
@@ -34,6 +34,11 @@ class DealingEngine:
 
     def __init__(self, policy: Policy, version: str) -> None:
         self._policy, self._version = policy, version
+
+    @property
+    def limits(self) -> Limits:
+        """What the policy can be asked for."""
+        return Limits.of(self._policy)
 
     def generate(
         self,
@@ -59,12 +64,17 @@ class DealingEngine:
 
 
 class MainEngine:
-    """The main process asks a server for all, and hands it the gathered weights."""
+    """The main process asks a server for all, and hands it the gathered weights.
+
+    Attributes:
+        limits: What the policy can be asked for.
+    """
 
     def __init__(self, policy: Policy, version: str, open_server: Callable[..., Engine]) -> None:
         """Take `open_server`, which is given the whole policy, in the main process alone."""
         self._engine: Engine | None = None
         self._version = version
+        self.limits = Limits.of(policy)
         with gathered(policy, is_wanted=_is_main()) as whole:
             if _is_main():
                 self._engine = open_server(whole, version=version)

@@ -128,15 +128,8 @@ class StaticSteps(PlainSteps):
         self._buffers = None
 
     def draw(self) -> None:
-        """Draw a token for each row.
-
-        With top-p not from a graph: which rows must have the vocabulary sorted is known on the
-        host alone, which waits for it.
-        """
-        if self._held().top_p_B is None:
-            self._drawing(self._draw_)
-        else:
-            self._draw_()
+        """Draw a token for each row."""
+        self._drawing(self._draw_)
         self._num_drawn += 1
 
     def decode(self) -> None:
@@ -166,7 +159,7 @@ class StaticSteps(PlainSteps):
     def _draw_(self) -> None:
         held = self._held()
         uniforms_BU = held.uniforms_BSU.index_select(1, held.step_1)[:, 0]
-        draw = draw_tokens(self._logits_BV, uniforms_BU, held.settings)
+        draw = draw_tokens(self._logits_BV, uniforms_BU, held.settings, is_static=True)
         held.newest_B.copy_(draw.ids_B)
         held.ids_BS.index_copy_(1, held.step_1, draw.ids_B[:, None])
         held.logprobs_3BS.index_copy_(2, held.step_1, torch.stack(draw[1:])[:, :, None])

@@ -8,6 +8,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase
 
+from language.hub import model_folder
 from language.sentencepiece import read_sentencepiece
 from records.digests import digest_bytes
 
@@ -59,12 +60,21 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary_size: int) -> PreTrained
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model folder or hub name; never runs remote code.
 
-    Text is always plain text to it: `</s>` typed by a user does not become the end token.
+    Text is always plain text to it: `</s>` typed by a user does not become the end token. Where the
+    folder has both files of Llama 2's, it gives the ids of `tokenizer.model`, which the model was
+    trained on: those of `tokenizer.json` differ where spaces follow one another.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        HubError: It is a name on the hub, and the model cannot be had; says what to do.
+        ValueError: There is `tokenizer.model` alone, and it is none of Llama 2's construction.
     """
-    folder = Path(path)
-    if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
-        return _configured(read_sentencepiece(folder / "tokenizer.model"))
-    return _configured(AutoTokenizer.from_pretrained(str(path), trust_remote_code=False))
+    folder = model_folder(path)
+    pieces = folder / "tokenizer.model"
+    if pieces.exists() and not (folder / "tokenizer.json").exists():
+        return _configured(read_sentencepiece(pieces))
+    fast = _configured(AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False))
+    return _of_pieces(fast, pieces) if pieces.exists() else fast
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -99,6 +109,19 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     kept = {key: backend[key] for key in ("added_tokens", "model", "normalizer", "pre_tokenizer")}
     kept["ids"] = [tokenizer.bos_token_id, tokenizer.eos_token_id]
     return digest_bytes(json.dumps(kept, sort_keys=True).encode())
+
+
+def _of_pieces(fast: PreTrainedTokenizerBase, pieces: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of `tokenizer.model` where it is what `fast` was made from."""
+    try:
+        exact = _configured(read_sentencepiece(pieces))
+    except ValueError:
+        return fast  # another construction, which the other file alone describes
+    if exact.get_vocab() != fast.get_vocab():
+        return fast  # somebody has added to it since
+    exact.chat_template = fast.chat_template
+    exact.pad_token = fast.pad_token
+    return exact
 
 
 def _configured(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

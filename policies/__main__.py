@@ -5,12 +5,14 @@ import sys
 from language.runs import run_main
 from policies.context_distillation import context_distillation
 from policies.ghost_attention import ghost_attention
+from policies.importing import import_policy
 from policies.ppo import ppo
 from policies.pretrain import pretrain
 from policies.rejection_sampling import rejection_sampling
 from policies.sft import sft
 
 COMMANDS = {
+    "import": import_policy,
     "pretrain": pretrain,
     "sft": sft,
     "rejection-sampling": rejection_sampling,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from language.engines import Engine, open_engine
+from language.engines import Engine, open_run_engine
 from language.generation import GenerationRequest
 from language.models import load_policy
 from language.monitors import Monitor, load_monitor
@@ -137,15 +137,9 @@ def open_sampler(
         device=context.device,
         dtype=context.dtype,
         rows_per_batch=config.rows_per_batch,
+        beside=score_fn,
     )
-    engine = open_engine(
-        config.engine,
-        policy,
-        tokenizer,
-        version=spec.inputs["policy"].digest or paths["policy"].name,
-        path=paths["policy"],
-        is_shared=context.world_size > 1,
-    )
+    engine = open_run_engine(spec, "policy", policy, tokenizer, context)
     return Sampler(engine, tokenizer, score_fn, monitor, config)
 
 

@@ -10,11 +10,12 @@ from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from language.chat import decode_response
 from language.distributed import barrier
-from language.generation import GenerationRequest, generate
+from language.engines import Engine, open_run_engine
+from language.generation import GenerationRequest
 from language.models import load_policy, max_positions_of
 from language.rows import TokenRow
 from language.runs import RunContext
@@ -55,6 +56,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         RunStopped: Someone asked the run to stop; what was done is kept.
         RecordError: There is no preprompt for a prompt.
         ValueError: No prompt is adversarial, no answer is kept, or different tokenizers.
+        ServerError: The engine is a server that cannot be used, or failed; says why.
         FloatingPointError: A score, a loss or a gradient is no longer finite.
     """
     config = spec.config
@@ -87,7 +89,8 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
     axes = [axis for axis in Axis if axis is Axis.SAFETY or axis.value in paths]
     score_fn = load_score_fn(spec, config, tokenizer, context, axes=axes)
     policy = load_policy(paths["policy"], dtype=context.dtype, device=context.device)
-    answerer = _Answerer(policy, tokenizer, score_fn, config)
+    engine = open_run_engine(spec, "policy", policy, tokenizer, context)
+    answerer = _Answerer(engine, tokenizer, score_fn, config)
     work_in_chunks(
         chunks,
         num_chunks,
@@ -96,7 +99,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         run_directory=run_directory,
         context=context,
     )
-    del policy, answerer, score_fn  # room for the start model
+    del policy, engine, answerer, score_fn  # room for the start model
     pairs = [pair for number in range(num_chunks) for pair in read_pairs(chunks.read(number))]
     kept = [
         (item, row)
@@ -152,7 +155,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
 class _Answerer(NamedTuple):
     """What prompts are answered and scored with."""
 
-    policy: LlamaForCausalLM
+    engine: Engine
     tokenizer: PreTrainedTokenizerBase
     score_fn: ScoreFn
     config: ContextDistillationConfig
@@ -207,8 +210,7 @@ class _Answerer(NamedTuple):
             )
             for place, ids in enumerate(prompts, start=first)
         ]
-        generated = generate(
-            self.policy,
+        generated = self.engine.generate(
             requests,
             eos_ids=[eos_id_of(self.tokenizer)],
             rows_per_batch=self.config.rows_per_batch,

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from language.conversations import Candidates, Choose, Spoken, first_of_each, hold_conversations
 from language.distributed import barrier
+from language.engines import Engine, open_run_engine
 from language.models import load_policy, max_positions_of
 from language.rows import TokenRow
 from language.runs import RunContext
@@ -49,6 +50,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
         RunStopped: Someone asked the run to stop; what was done is kept.
         RecordError: No usable prompt or constraint, or several responses and no reward models.
         ValueError: No row is left to train on, or different tokenizers.
+        ServerError: The engine is a server that cannot be used, or failed; says why.
         FloatingPointError: A score, a loss or a gradient is no longer finite.
     """
     config = spec.config
@@ -122,7 +124,7 @@ def ghost_attention(run_directory: RunDirectory, spec: RunSpec, context: RunCont
 class _Sampler(NamedTuple):
     """What dialogues are held with."""
 
-    policy: LlamaForCausalLM
+    engine: Engine
     tokenizer: PreTrainedTokenizerBase
     score_fn: ScoreFn | None
     config: GhostAttentionConfig
@@ -143,7 +145,7 @@ class _Sampler(NamedTuple):
         started = time.perf_counter()
         scores: list[float] = []
         spoken = hold_conversations(
-            self.policy,
+            self.engine,
             self.tokenizer,
             [instructed_everywhere(dialogue) for dialogue in dialogues],
             sampling=self.config.sampling,
@@ -200,10 +202,11 @@ def _load_sampler(
     tokenizer: PreTrainedTokenizerBase,
     context: RunContext,
 ) -> _Sampler:
-    """Return the policy with the score function of the reward models, where there are some.
+    """Return what samples, with the score function of the reward models, where there are some.
 
     Raises:
         RecordError: One of two reward models is missing, or several responses lack both.
+        ServerError: The engine is a server that cannot be used; says why.
     """
     given = [axis for axis in Axis if axis.value in spec.inputs]
     if len(given) == 1:
@@ -213,7 +216,8 @@ def _load_sampler(
         raise RecordError("num_responses", message)
     score_fn = load_score_fn(spec, config, tokenizer, context) if given else None
     policy = load_policy(spec.inputs["policy"].path, dtype=context.dtype, device=context.device)
-    return _Sampler(policy, tokenizer, score_fn, config)
+    engine = open_run_engine(spec, "policy", policy, tokenizer, context)
+    return _Sampler(engine, tokenizer, score_fn, config)
 
 
 def _summary(

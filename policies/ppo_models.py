@@ -96,11 +96,13 @@ def load_models(spec: RunSpec, config: PPOConfig, context: RunContext, *, name: 
     if context.is_main:
         words = "networks: %s; %.2f GB of weights, gradients and moments"
         logger.info(words, arrangement, gigabytes)
+    score_fn = _score_fn(spec, config, context, tokenizer, networks)
+    monitor = _monitor(spec, config, context, tokenizer, networks, score_fn)
     return Models(
         tokenizer=tokenizer,
         networks=networks,
-        score_fn=_score_fn(spec, config, context, tokenizer, networks),
-        monitor=_monitor(spec, config, context, tokenizer, networks),
+        score_fn=SharedScorer(score_fn),
+        monitor=None if monitor is None else shared_monitor(monitor),
         arrangement=arrangement,
         engine=open_shared_engine(
             config.engine,
@@ -150,12 +152,11 @@ def _score_fn(
     tokenizer: PreTrainedTokenizerBase,
     networks: Networks,
 ) -> ScoreFn:
-    """Return what scores responses: the networks' reward models if there are any, else others."""
+    """Return what scores responses: the networks' reward models if they have them, else others."""
     if Axis.HELPFULNESS.value not in networks.reward_models:
-        return SharedScorer(load_score_fn(spec, config, tokenizer, context))
+        return load_score_fn(spec, config, tokenizer, context)
     paths = {role: item.path for role, item in spec.inputs.items()}
-    scorer = network_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
-    return SharedScorer(scorer)
+    return network_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
 
 
 def _monitor(
@@ -164,18 +165,21 @@ def _monitor(
     context: RunContext,
     tokenizer: PreTrainedTokenizerBase,
     networks: Networks,
+    score_fn: ScoreFn,
 ) -> Monitor | None:
-    """Return the run's monitor, if any: one of the networks' reward models, else a whole model."""
-    is_shared = GENERAL in networks.reward_models
-    monitor = load_monitor(
-        {role: item.path for role, item in spec.inputs.items()},
+    """Return the run's monitor, if any: held by the networks, beside `score_fn`, or by itself."""
+    paths = {role: item.path for role, item in spec.inputs.items()}
+    beside = score_fn
+    if GENERAL in networks.reward_models:
+        beside = network_scorer(networks, paths, tokenizer, rows_per_batch=config.rows_per_batch)
+    return load_monitor(
+        paths,
         tokenizer,
         device=context.device,
         dtype=context.dtype,
         rows_per_batch=config.rows_per_batch,
-        shared=partial(networks.as_reward_model, GENERAL) if is_shared else None,
+        beside=beside,
     )
-    return None if monitor is None else shared_monitor(monitor)
 
 
 def _policy_start(spec: RunSpec, base_digest: str) -> AdapterWeights | None:
@@ -204,13 +208,13 @@ def _description(networks: Networks, found: RewardAdapters | None, context: RunC
     if found is not None:
         text = found.describe(is_trunk_shared=networks.is_trunk_shared)
     elif networks.is_trunk_shared:
-        text = "policy with a value head on its layers; reference and reward models are whole"
+        text = "policy with a value head on its layers; reference and reward models beside it"
     elif Axis.HELPFULNESS.value in networks.reward_models:
         return f"policy, value model, reference and reward models are cut over {several}"
     elif context.world_size > 1:
         text = f"policy, value model and reference are cut over {several}, what scores is whole"
     else:
-        text = "policy, value model, reference and reward models are whole"
+        text = "policy, value model, reference and reward models have layers of their own"
     return text if context.world_size == 1 else f"{text}, in each of {several}"
 
 

@@ -5,6 +5,7 @@ Shapes: B rows.
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from language.kept_adapters import (
     refuse_other_base,
 )
 from language.rows import TokenRow
-from language.scalars import score_rows
+from language.scalars import HandOut, score_rows
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.networks import Networks
 from policies.scoring import refuse_other_tokenizer
@@ -41,14 +42,14 @@ class RewardAdapters(NamedTuple):
     helpfulness: AdapterWeights | None
     """What a value adapter starts from."""
     reason: str
-    """Why those that are whole are so; empty where none is."""
+    """Why those that are not on the base are not; empty where all are."""
 
     def describe(self, *, is_trunk_shared: bool) -> str:
         """Return what the run holds, in a sentence for its log and its result."""
         own = ["policy with a value head on it"] if is_trunk_shared else ["policy", "value model"]
         text = f"one base with adapters for {', '.join([*own, *self.shared])}"
         if not self.shared:
-            text += "; the reward models are whole, beside it"
+            text += "; the reward models have layers of their own"
         return f"{text} ({self.reason})" if self.reason else text
 
 
@@ -94,6 +95,13 @@ class NetworkScorer:
             )
             for axis in Axis
         }
+
+    def model_beside(self, role: str, folder: Path) -> HandOut | None:
+        """Return what hands out the run's own model `role` where it is on the base too."""
+        del folder  # its adapter was put on the base when the run began
+        networks = self._networks
+        is_held = role in networks.reward_models
+        return partial(networks.as_reward_model, role) if is_held else None
 
 
 def network_scorer(

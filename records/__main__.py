@@ -20,8 +20,8 @@ from records.sft_presets import SFT_PRESETS, sft_preset
 _HEADER = """# Configuration of runs
 
 Each run reads `config.json` in its run directory. These are its fields, with default and bounds;
-the text of a field stands in `records/configs.py`, `records/instruction_configs.py` or
-`records/servers.py`, under the field, and nowhere else.
+the text of a field stands in `records/configs.py`, `records/import_configs.py`,
+`records/instruction_configs.py` or `records/servers.py`, under the field, and nowhere else.
 This page is written by `python -m records`.
 """
 

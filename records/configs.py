@@ -23,6 +23,7 @@ from records.sweeps import check_sweep_temperatures
 class RunKind(StrEnum):
     """What a run does; `records.run_kinds` has each kind's config class and command."""
 
+    IMPORT = "import"
     PRETRAIN = "pretrain"
     SFT = "sft"
     REWARD_MODEL = "reward_model"
@@ -396,8 +397,8 @@ class PPOConfig(RunConfig):
     the policy's layers that starts at 0; one pass serves both, and the value loss moves both."""
     reward_network: RewardNetwork = RewardNetwork.AUTO
     """With `lora_rank`: adapters puts the reward models on the one base too, as the adapters they
-    were trained as, and refuses models that were not trained so on this very base; whole loads
-    each as a model of its own; auto takes adapters where it can, and says in the log why not."""
+    were trained as, and refuses models that were not trained so on this very base; whole leaves
+    them beside it; auto takes adapters where it can, and says in the log why not."""
     gamma: float = bounded(1.0, low=0.0, high=1.0)
     """Discount per token. Not stated in the paper."""
     gae_lambda: float = bounded(0.95, low=0.0, high=1.0)
@@ -466,6 +467,12 @@ class EvaluationConfig(RunConfig):
         default_factory=lambda: SamplingConfig(temperature=0.7, top_p=0.9)
     )
     """How both policies answer."""
+    engine: str = LOCAL
+    """What draws the policy's responses: local, the run itself, or the name of a server in the
+    operator's file."""
+    baseline_engine: str = LOCAL
+    """What draws the baseline's. The same server for both is one that loads any folder, or that
+    weights can be handed to."""
     judge: str = "reward"
     """Who decides the win: reward (the gated score) or sandbox (the true utilities)."""
     safety_threshold: float = bounded(0.15, low=0.0, high=1.0)
@@ -476,3 +483,8 @@ class EvaluationConfig(RunConfig):
     """Responses sampled or scored at once."""
     num_examples: int = bounded(40, low=0)
     """Responses kept word for word in the result, for people to read."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_engine_name(self.engine)
+        check_engine_name(self.baseline_engine, "baseline_engine")

@@ -1,4 +1,4 @@
-"""The error of a record that breaks a rule: it names the field, the value and the bound."""
+"""Errors of records, which name field, value and bound, and of the world outside."""
 
 
 class RecordError(ValueError):
@@ -11,3 +11,10 @@ class RecordError(ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+class ExplainedError(Exception):
+    """Something outside stands in the way; the message says what, and what to do about it.
+
+    Who reads it needs no traceback: nothing in the program is at fault.
+    """

@@ -9,28 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from records.chat_templates import CHAT_TEMPLATE
 from records.configs import MARGINS, MarginTable
 from records.files import folder_written_atomically
 from records.preferences import Axis, Preference, Rating
 from records.snapshots import read_snapshot
-
-CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] == 'system' %}"
-    "{% set system = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
-    "{% set turns = messages[1:] %}"
-    "{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
-    "{% for turn in turns %}"
-    "{% if turn['role'] == 'user' %}"
-    "{% set text = system + turn['content'] if loop.first else turn['content'] %}"
-    "{{ bos_token + ' [INST] ' + (text | trim) + ' [/INST]' }}"
-    "{% else %}{{ ' ' + (turn['content'] | trim) + ' ' + eos_token }}{% endif %}"
-    "{% endfor %}"
-)
-"""Llama 2's chat format as a template for the tokenizers trained here, which bring none.
-
-The space before the first tag is what Llama 2's own tokenizer adds by itself after a special token:
-with that tokenizer use its own template.
-"""
 
 _ROWS_PER_GROUP = 4096
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))

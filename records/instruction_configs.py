@@ -6,6 +6,7 @@ from enum import StrEnum
 from records.configs import RunConfig, SamplingConfig, SFTConfig
 from records.errors import RecordError
 from records.fields import bounded
+from records.servers import LOCAL, check_engine_name
 
 
 class Placement(StrEnum):
@@ -63,6 +64,8 @@ class GhostAttentionConfig(RunConfig):
     them."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How responses are drawn."""
+    engine: str = LOCAL
+    """What draws them: local, the run itself, or the name of a server in the operator's file."""
     score_function: str = "rewardmodels.scoring:load_score_fn"
     """`module:function` that loads the score function from the reward-model directories."""
     safety_threshold: float = bounded(0.15, low=0.0, high=1.0)
@@ -77,6 +80,7 @@ class GhostAttentionConfig(RunConfig):
         if self.max_turns < self.min_turns:
             message = f"{self.max_turns} is below min_turns, which is {self.min_turns}"
             raise RecordError("max_turns", message)
+        check_engine_name(self.engine)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,12 @@ class PersistenceConfig(RunConfig):
         default_factory=lambda: SamplingConfig(temperature=0.7, top_p=0.9)
     )
     """How both policies answer."""
+    engine: str = LOCAL
+    """What draws the policy's responses: local, the run itself, or the name of a server in the
+    operator's file."""
+    baseline_engine: str = LOCAL
+    """What draws the baseline's. The same server for both is one that loads any folder, or that
+    weights can be handed to."""
     obedience_function: str = "evaluation.obedience:mentions_value"
     """`module:function` that says whether a response keeps to a constraint. mentions_value asks the
     constraint's question aside, at every turn, and looks for its value in the answer;
@@ -110,6 +120,11 @@ class PersistenceConfig(RunConfig):
     """Responses sampled at once."""
     num_examples: int = bounded(10, low=0)
     """Dialogues kept word for word in the result."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_engine_name(self.engine)
+        check_engine_name(self.baseline_engine, "baseline_engine")
 
 
 class PrepromptChoice(StrEnum):
@@ -142,6 +157,8 @@ class ContextDistillationConfig(RunConfig):
     """An answer is kept where its raw safety score exceeds the other's by more than this."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How both answers are drawn."""
+    engine: str = LOCAL
+    """What draws them: local, the run itself, or the name of a server in the operator's file."""
     score_function: str = "rewardmodels.scoring:load_score_fn"
     """`module:function` that loads the score function from the reward-model directories."""
     rows_per_batch: int = bounded(256, low=2)
@@ -150,3 +167,7 @@ class ContextDistillationConfig(RunConfig):
     """Prompts whose two answers are kept word for word in the result."""
     finetune: SFTConfig = field(default_factory=SFTConfig)
     """How the start model is fine-tuned on the answers kept."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_engine_name(self.engine)

@@ -11,6 +11,7 @@ from records.configs import (
     RunKind,
     SFTConfig,
 )
+from records.import_configs import ImportConfig
 from records.instruction_configs import (
     ContextDistillationConfig,
     GhostAttentionConfig,
@@ -18,6 +19,7 @@ from records.instruction_configs import (
 )
 
 CONFIGS: dict[RunKind, type[RunConfig]] = {
+    RunKind.IMPORT: ImportConfig,
     RunKind.PRETRAIN: PretrainConfig,
     RunKind.SFT: SFTConfig,
     RunKind.REWARD_MODEL: RewardModelConfig,
@@ -30,6 +32,7 @@ CONFIGS: dict[RunKind, type[RunConfig]] = {
     RunKind.PERSISTENCE: PersistenceConfig,
 }
 COMMANDS: dict[RunKind, tuple[str, str]] = {
+    RunKind.IMPORT: ("policies", "import"),
     RunKind.PRETRAIN: ("policies", "pretrain"),
     RunKind.SFT: ("policies", "sft"),
     RunKind.REWARD_MODEL: ("rewardmodels", "train"),

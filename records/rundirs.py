@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from records.configs import RunConfig, RunKind
-from records.errors import RecordError
+from records.errors import ExplainedError, RecordError
 from records.files import write_json_atomically
 from records.run_kinds import CONFIGS
 
@@ -136,8 +136,12 @@ class RunDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def write_failure(self, error: BaseException) -> None:
-        """Write `failure.json` with class, message and traceback, for the run's page."""
-        text = "".join(traceback.format_exception(error))
+        """Write `failure.json` with class, message and traceback, for the run's page.
+
+        An error whose message explains it needs no traceback.
+        """
+        is_explained = isinstance(error, ExplainedError)
+        text = "" if is_explained else "".join(traceback.format_exception(error))
         failure = {"error": type(error).__name__, "message": str(error), "traceback": text}
         write_json_atomically(self.root / "failure.json", failure)
 

@@ -129,7 +129,7 @@ def read_servers(path: Path) -> dict[str, ServerConfig]:
     return servers
 
 
-def check_engine_name(name: str) -> None:
+def check_engine_name(name: str, field: str = "engine") -> None:
     """Raise where `name` cannot name an engine: addresses stand in the operator's file alone.
 
     Raises:
@@ -137,7 +137,7 @@ def check_engine_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise RecordError(
-            "engine",
+            field,
             f"{name!r} is no name of letters, digits, - and _; an address is entered in the file "
             f"that {SERVERS_VARIABLE} names",
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import LlamaForSequenceClassification
 
 from language.rows import TokenRow
-from language.scalars import load_scalar_model, score_rows
+from language.scalar_sets import ScalarSet
+from language.scalars import HandOut, score_rows
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from records.preferences import Axis
 
@@ -37,29 +37,38 @@ class RewardScorer:
 
     def __init__(
         self,
-        models: Mapping[Axis, LlamaForSequenceClassification],
+        models: Mapping[Axis, HandOut],
         *,
         tokenizer_digest: str,
         rows_per_batch: int,
+        held: ScalarSet | None = None,
     ) -> None:
+        """Take what hands out the models, and the set they are `held` in, if any."""
         self.tokenizer_digest = tokenizer_digest
         self._models = dict(models)
         self._rows_per_batch = rows_per_batch
+        self._held = held
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[Axis, Tensor]:
         """Return scores_B of each axis, in the order of `rows`: raw, float32, on the CPU."""
         # One model may serve several axes: it reads the rows once.
         scores = {
-            model: score_rows(model, rows, rows_per_batch=self._rows_per_batch)
-            for model in set(self._models.values())
+            hand_out: score_rows(hand_out(), rows, rows_per_batch=self._rows_per_batch)
+            for hand_out in set(self._models.values())
         }
-        return {axis: scores[model] for axis, model in self._models.items()}
+        return {axis: scores[hand_out] for axis, hand_out in self._models.items()}
+
+    def model_beside(self, role: str, folder: Path) -> HandOut | None:
+        """Return what hands out one model more, on the layers of these where it may stand there."""
+        return None if self._held is None else self._held.add(role, folder)
 
 
 def load_score_fn(
     paths: Mapping[Axis, Path], *, device: torch.device, dtype: torch.dtype, rows_per_batch: int
 ) -> RewardScorer:
     """Return the score function of the reward models at `paths`, one for each axis.
+
+    Those that were trained as adapters of one base share its layers, which says the log.
 
     Raises:
         TokenizerMismatchError: The reward models do not share one tokenizer.
@@ -71,11 +80,9 @@ def load_score_fn(
     digest = shared_digest(
         {axis.value: tokenizer_digest(tokenizer) for axis, tokenizer in tokenizers.items()}
     )
-    loaded = {
-        path: load_scalar_model(path, dtype=dtype, device=device) for path in set(paths.values())
-    }
-    models = {axis: loaded[path] for axis, path in paths.items()}
-    return RewardScorer(models, tokenizer_digest=digest, rows_per_batch=rows_per_batch)
+    held = ScalarSet(device=device, dtype=dtype)
+    models = {axis: held.add(axis.value, path) for axis, path in paths.items()}
+    return RewardScorer(models, tokenizer_digest=digest, rows_per_batch=rows_per_batch, held=held)
 
 
 def shared_digest(digests: Mapping[str, str]) -> str:

@@ -53,6 +53,11 @@ class Running(NamedTuple):
         path.write_text(json.dumps({"lab": entry}))
         return {SERVERS_VARIABLE: str(path)}
 
+    def enter(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
+        """Have the environment of a test name a file with this server as `lab`."""
+        for name, value in self.environment(folder, **fields).items():
+            monkeypatch.setenv(name, value)
+
 
 @cache
 def _spoken_policy(seed: int) -> LlamaForCausalLM:

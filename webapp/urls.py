@@ -149,6 +149,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/retry/", runs.retry, name="retry-run"),
     path("runs/<int:pk>/finetune/", finetuning.finetune_on_run, name="finetune-on-run"),
     path("policies/", policies.policies, name="policies"),
+    path("policies/new/", policies.import_policy, name="import-policy"),
     path("policies/<int:pk>/", policies.policy, name="policy"),
     path("policies/<int:pk>/promote/", policies.promote, name="promote"),
     path(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -153,7 +154,8 @@ def _score_fn(machine: Machine, size: Size) -> ScoreFn:
         axis: random_scalar_model(size.shape, machine.device, torch.bfloat16, seed=seed)
         for seed, axis in enumerate(Axis, start=1)
     }
-    return RewardScorer(models, tokenizer_digest="", rows_per_batch=32)
+    handed_out = {axis: partial(models.__getitem__, axis) for axis in models}
+    return RewardScorer(handed_out, tokenizer_digest="", rows_per_batch=32)
 
 
 def _prompts(count: int, shape: Shape) -> list[EncodedPrompt]:

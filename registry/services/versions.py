@@ -11,6 +11,7 @@ from registry.errors import NameTakenError
 from registry.models import Artifact, PolicyVersion, RewardModelVersion
 
 POLICY_KINDS = (
+    RunKind.IMPORT,
     RunKind.PRETRAIN,
     RunKind.SFT,
     RunKind.REJECTION_SAMPLING,

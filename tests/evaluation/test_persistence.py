@@ -16,6 +16,7 @@ from evaluation.persistence import (
     summarise,
 )
 from evaluation.sandbox import obeys_rule
+from language.engines import LocalEngine
 from language.runs import RunContext
 from records.configs import RunKind, SamplingConfig
 from records.constraints import Constraint, Instruction, write_constraints
@@ -81,10 +82,11 @@ def test_the_constraints_question_is_asked_aside_at_every_turn() -> None:
         seen.append(answer)
         return True
 
-    (held,) = hold_trials(tiny_policy(), tiny_tokenizer(), [trial], CONFIG, note)
+    engine = LocalEngine(tiny_policy())
+    (held,) = hold_trials(engine, tiny_tokenizer(), [trial], CONFIG, note)
     answers = seen.copy()
     seen.clear()
-    (plain,) = hold_trials(tiny_policy(), tiny_tokenizer(), [unasked], CONFIG, note)
+    (plain,) = hold_trials(engine, tiny_tokenizer(), [unasked], CONFIG, note)
     assert held.responses == plain.responses
     assert seen == plain.responses  # without a question the responses themselves are judged
     assert len(answers) == 2

@@ -2,6 +2,7 @@
 
 from evaluation.responses import EncodedPrompt, encode_prompts, sample_responses
 from language.chat import encode_prompt
+from language.engines import LocalEngine
 from records.configs import SamplingConfig
 from records.dialogues import Dialogue
 from records.prompts import Prompt
@@ -16,7 +17,7 @@ def prompt(*texts: str) -> Prompt:
 
 def responses(encoded: list[EncodedPrompt], seed_text: str) -> list[tuple[int, ...]]:
     sampled = sample_responses(
-        tiny_policy(),
+        LocalEngine(tiny_policy()),
         tiny_tokenizer(),
         encoded,
         sampling=SAMPLING,

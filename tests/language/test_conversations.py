@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from language.chat import encode_prompt
 from language.conversations import Candidates, Spoken, hold_conversations
+from language.engines import LocalEngine
 from language.generation import GenerationRequest, generate
 from records.configs import SamplingConfig
 from records.scripts import Script
@@ -19,7 +20,7 @@ SCRIPTS = [
 
 def held(scripts: Sequence[Script], *, first: int = 0) -> list[list[Spoken]]:
     return hold_conversations(
-        tiny_policy(),
+        LocalEngine(tiny_policy()),
         tiny_tokenizer(),
         scripts,
         sampling=SAMPLING,
@@ -53,7 +54,7 @@ def test_the_dialogue_goes_on_with_the_response_that_is_chosen() -> None:
         return [len(item.responses) - 1 for item in candidates]
 
     (spoken,) = hold_conversations(
-        tiny_policy(),
+        LocalEngine(tiny_policy()),
         tiny_tokenizer(),
         SCRIPTS[:1],
         sampling=SAMPLING,

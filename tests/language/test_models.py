@@ -65,6 +65,7 @@ def test_a_saved_policy_computes_the_same_when_loaded(tmp_path: Path) -> None:
     assert torch.equal(response_logprobs(model, BATCH), response_logprobs(loaded, BATCH))
     assert not loaded.training
     assert sorted(path.suffix for path in (tmp_path / "policy").iterdir() if path.is_file()) == [
+        ".jinja",
         *([".json"] * 4),
         ".safetensors",
     ]

@@ -11,11 +11,18 @@ from language.sampling import DRAWS, create_settings, draw_tokens, uniform_numbe
 NUM = 40_000
 
 
-def draws(logits: Tensor, *, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0) -> Tensor:
+def draws(
+    logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    is_static: bool = False,
+) -> Tensor:
     """Draw `NUM` tokens from one distribution."""
     uniforms = torch.from_numpy(uniform_numbers([seed] * NUM, range(NUM), 1))[:, 0]
     settings = create_settings([temperature] * NUM, [top_p] * NUM)
-    return draw_tokens(logits.expand(NUM, -1), uniforms, settings).ids_B
+    return draw_tokens(logits.expand(NUM, -1), uniforms, settings, is_static=is_static).ids_B
 
 
 def assert_drawn_from(ids: Tensor, probabilities: Tensor) -> None:
@@ -81,11 +88,51 @@ def test_temperature_divides_the_logits(temperature: float) -> None:
     assert_drawn_from(draws(logits, temperature=temperature), (logits / temperature).softmax(0))
 
 
+@pytest.mark.parametrize("is_static", [False, True])
 @pytest.mark.parametrize("top_p", [0.05, 0.3, 0.7, 0.95, 0.999])
-def test_top_p_draws_from_the_nucleus(top_p: float) -> None:
+def test_top_p_draws_from_the_nucleus(top_p: float, is_static: bool) -> None:
     logits = torch.randn(50, generator=torch.Generator().manual_seed(2)) * 1.5
 
-    assert_drawn_from(draws(logits, top_p=top_p), nucleus(logits.softmax(0), top_p))
+    ids = draws(logits, top_p=top_p, is_static=is_static)
+
+    assert_drawn_from(ids, nucleus(logits.softmax(0), top_p))
+
+
+@pytest.mark.parametrize("is_static", [False, True])
+def test_of_equally_likely_tokens_all_are_in_the_nucleus_or_none(is_static: bool) -> None:
+    probabilities = torch.tensor([0.1, 0.2, 0.1, 0.4, 0.2])
+
+    # 0.4 is less than the share, and 0.4 + 0.2 + 0.2 more.
+    ids = draws(probabilities.log(), top_p=0.5, is_static=is_static)
+
+    assert_drawn_from(ids, torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25]))
+
+
+@pytest.mark.parametrize("num_tokens", [37, 512, 3001])
+@pytest.mark.parametrize("kind", ["apart", "tied", "one"])
+def test_static_draws_are_the_plain_ones(num_tokens: int, kind: str) -> None:
+    """Rows of every top-p, and uniform numbers that miss a nucleus once, or each time."""
+    generator = torch.Generator().manual_seed(num_tokens)
+    num = 256
+    logits_BV = torch.randn(num, num_tokens, generator=generator) * 2
+    if kind == "tied":  # as a bfloat16 head leaves them
+        logits_BV = logits_BV.bfloat16().float()
+    if kind == "one":
+        logits_BV[:, 5] = 100.0
+    uniforms_BU = torch.rand(num, DRAWS, generator=generator)
+    uniforms_BU[::3, : DRAWS - 1] = 1.0 - 2**-24
+    settings = create_settings(
+        [(0.0, 0.7, 1.0, 1.9)[row % 4] for row in range(num)],
+        [(1.0, 0.9, 0.5, 1e-6, 0.999)[row % 5] for row in range(num)],
+    )
+
+    plain, static = (
+        draw_tokens(logits_BV, uniforms_BU, settings, is_static=way) for way in (False, True)
+    )
+
+    assert plain.ids_B.tolist() == static.ids_B.tolist()
+    for ours_B, theirs_B in zip(plain[1:], static[1:], strict=True):
+        torch.testing.assert_close(ours_B, theirs_B, rtol=0, atol=1e-5)
 
 
 def test_the_nucleus_is_taken_after_the_temperature() -> None:
@@ -124,16 +171,18 @@ def test_logprobs_are_not_renormalised_by_top_p() -> None:
     torch.testing.assert_close(draw.logprobs_B, (logits / 0.7).log_softmax(1)[:, 0])
 
 
+@pytest.mark.parametrize("is_static", [False, True])
 @pytest.mark.parametrize("likeliest", [2, 16, 50])
 @pytest.mark.parametrize("top_p", [0.05, 0.3, 0.9, 0.999, 1.0])
 def test_sampling_logprobs_are_those_of_the_nucleus(
-    top_p: float, likeliest: int, monkeypatch: pytest.MonkeyPatch
+    top_p: float, likeliest: int, is_static: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampling, "_LIKELIEST", likeliest)
     logits = torch.randn(50, generator=torch.Generator().manual_seed(2)) * 1.5
     uniforms = torch.from_numpy(uniform_numbers([3] * 64, range(64), 1))[:, 0]
 
-    draw = draw_tokens(logits.expand(64, -1), uniforms, create_settings([1.3] * 64, [top_p] * 64))
+    settings = create_settings([1.3] * 64, [top_p] * 64)
+    draw = draw_tokens(logits.expand(64, -1), uniforms, settings, is_static=is_static)
 
     expected = nucleus((logits / 1.3).softmax(0), top_p).log()[draw.ids_B]
     torch.testing.assert_close(draw.sampling_logprobs_B, expected, rtol=0, atol=1e-5)
@@ -164,14 +213,16 @@ def test_rows_keep_their_own_settings() -> None:
     assert_drawn_from(ids_B[2::3], (logits[0] / 0.1).softmax(0))
 
 
+@pytest.mark.parametrize("is_static", [False, True])
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1.0 - 2**-24])
-def test_a_token_without_weight_is_never_drawn(uniform: float) -> None:
+def test_a_token_without_weight_is_never_drawn(uniform: float, is_static: bool) -> None:
     impossible = float("-inf")
     logits = torch.full((3, 37), impossible)
     logits[0, 0] = logits[1, 20] = logits[2, 36] = 1000.0
     uniforms = torch.full((3, DRAWS), uniform)
 
-    draw = draw_tokens(logits, uniforms, create_settings([1.0] * 3, [1.0, 0.9, 0.1]))
+    settings = create_settings([1.0] * 3, [1.0, 0.9, 0.1])
+    draw = draw_tokens(logits, uniforms, settings, is_static=is_static)
 
     assert draw.ids_B.tolist() == [0, 20, 36]
     assert draw.logprobs_B.tolist() == [0.0, 0.0, 0.0]

@@ -200,7 +200,8 @@ def test_a_captured_step_has_nobody_wait(top_p: float, monkeypatch: pytest.Monke
 
     assert decoding.num_operations > 1000
     assert not decoding.noted
-    assert bool(drawing.noted) == (top_p < 1.0), "that draw is not captured"
+    assert drawing.num_operations > 1000
+    assert not drawing.noted
 
 
 class Tape(TorchDispatchMode):

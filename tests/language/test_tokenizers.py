@@ -1,10 +1,16 @@
 """What the sandbox's tokenizer and loaded tokenizers promise."""
 
+import json
+import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
+from language.chat import encode_prompt
 from language.models import save_model
+from language.templates import messages_of, save_tokenizer
 from language.tokenizers import (
     NUM_RESERVED,
     load_tokenizer,
@@ -13,6 +19,8 @@ from language.tokenizers import (
     tokenizer_digest,
     train_tokenizer,
 )
+from records.chat_templates import BARE_CHAT_TEMPLATE, CHAT_TEMPLATE
+from records.dialogues import Dialogue
 from tests.language.texts import STRANGE
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer
 
@@ -115,6 +123,67 @@ def test_a_sentencepiece_model_gives_sentencepiece_ids(sentencepiece_folder: Pat
 
     for text in (*STRANGE, "a" + " " * 21 + "b", " " * 7, "▁meta▁ ", "the end</s>"):
         assert plain_ids(tokenizer, f"[INST]{text}") == oracle.encode(f"[INST]{text}")
+
+
+def test_beside_a_tokenizer_json_it_is_still_what_decides(
+    sentencepiece_folder: Path, tmp_path: Path
+) -> None:
+    exact = load_tokenizer(sentencepiece_folder)
+    exact.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    # As conversions leave it: merges of spaces in another order.
+    spaces = [merge for merge in content["model"]["merges"] if set("".join(merge)) == {"▁"}]
+    others = [merge for merge in content["model"]["merges"] if set("".join(merge)) != {"▁"}]
+    content["model"]["merges"] = [*others, *spaces[::-1]]
+    path.write_text(json.dumps(content))
+    text = "a" + " " * 21 + "b"
+    assert plain_ids(load_tokenizer(tmp_path), text) != plain_ids(exact, text)
+
+    shutil.copy(sentencepiece_folder / "tokenizer.model", tmp_path)
+
+    assert tokenizer_digest(load_tokenizer(tmp_path)) == tokenizer_digest(exact)
+
+
+def test_a_tokenizer_that_was_added_to_is_that_of_its_json(
+    sentencepiece_folder: Path, tmp_path: Path
+) -> None:
+    added = load_tokenizer(sentencepiece_folder)
+    added.add_special_tokens({"pad_token": "<pad>"})
+    added.save_pretrained(tmp_path)
+    shutil.copy(sentencepiece_folder / "tokenizer.model", tmp_path)
+
+    assert pad_id_of(load_tokenizer(tmp_path)) == 32000
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, BARE_CHAT_TEMPLATE, "{{ messages }}", None])
+def test_the_template_that_is_saved_gives_the_ids_of_the_chat_format(
+    template: str | None, tmp_path: Path
+) -> None:
+    tokenizer = deepcopy(tiny_tokenizer())
+    tokenizer.chat_template = template
+
+    save_tokenizer(tokenizer, tmp_path)
+
+    plain = AutoTokenizer.from_pretrained(tmp_path)
+    assert plain.chat_template == CHAT_TEMPLATE
+    dialogue = Dialogue.from_texts("hello\n", "i  am fine", "12?", system="be kind")
+    ids = plain.apply_chat_template(messages_of(dialogue), tokenize=True, return_dict=False)
+    assert ids == encode_prompt(tokenizer, dialogue)
+
+
+def test_a_sentencepiece_tokenizer_is_saved_with_a_template_that_fits(
+    sentencepiece_folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(sentencepiece_folder)
+
+    save_tokenizer(tokenizer, tmp_path)
+
+    dialogue = Dialogue.from_texts("hello\n", "i  am fine", "12?", system="be kind")
+    ids = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        messages_of(dialogue), tokenize=True, return_dict=False
+    )
+    assert ids == encode_prompt(tokenizer, dialogue)
 
 
 def test_a_file_that_is_no_sentencepiece_model_is_refused(tmp_path: Path) -> None:

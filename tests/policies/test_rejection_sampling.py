@@ -1,5 +1,7 @@
 """Rejection sampling: the best is chosen, of all iterations, and every phase resumes."""
 
+import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from language.kept_adapters import ADAPTER_FOLDER
 from language.logprobs import response_losses
 from language.models import load_policy, save_model
 from language.runs import RunContext, RunStopped
@@ -35,6 +38,7 @@ from tests.policies.toys import (
     prompts,
     row,
     weights_of,
+    write_adapter_model,
     write_inputs,
 )
 
@@ -127,6 +131,32 @@ def test_the_response_with_the_highest_gated_score_is_selected(
         num_selected += 1
     assert next(selected, None) is None
     assert num_selected == summary_of(finished)["num_selected"] > 4
+
+
+def test_reward_models_on_one_base_choose_what_they_choose_whole(
+    inputs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared, whole = dict(inputs), dict(inputs)
+    for seed, role in enumerate(("helpfulness", "safety", "general"), start=1):
+        shared[role] = write_adapter_model(tmp_path / role, inputs["policy"], seed=seed)
+        whole[role] = tmp_path / f"{role} whole"
+        shutil.copytree(shared[role], whole[role], ignore=shutil.ignore_patterns(ADAPTER_FOLDER))
+    with caplog.at_level(logging.INFO, logger="language.scalar_sets"):
+        one = run(tmp_path / "shared", CONFIG, shared)
+        other = run(tmp_path / "whole", CONFIG, whole)
+    held = [message.removeprefix("scalar models: ") for message in caplog.messages]
+    assert held[1:3] == [
+        "safety is an adapter on the layers of helpfulness",
+        "general is an adapter on the layers of helpfulness",
+    ]
+    assert [text.endswith("it kept no adapter") for text in held[3:]] == [True] * 3
+    selected, expected = (
+        read_selected_rows(made.checkpoints / "selected.jsonl") for made in (one, other)
+    )
+    assert selected == expected
+    ours, theirs = summary_of(one), summary_of(other)
+    for name in ("mean_score", "mean_best_score", "mean_general", "selected_score"):
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-5), name
 
 
 def test_the_general_model_scores_every_response_and_chooses_none(

@@ -1,21 +1,25 @@
 """Served scores: pooled at the last real token, alone or in company, as in training."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaForSequenceClassification
 
 from language.models import disable_dropout_, save_model
+from language.monitors import load_monitor
 from language.rows import TokenRow
 from language.scalars import create_scalar_model, load_scalar_model, score_rows
 from language.tokenizers import train_tokenizer
+from records.configs import GENERAL
 from records.preferences import Axis
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
 from rewardmodels.reports import score_pairs
 from rewardmodels.scoring import TokenizerMismatchError, load_score_fn
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer, write_tiny_policy
+from tests.policies.toys import write_adapter_model
 
 CPU = torch.device("cpu")
 PAD, EOS = 3, 2
@@ -119,6 +123,35 @@ def test_scores_come_from_each_axiss_own_model(reward_model: Path, tmp_path: Pat
     assert list(scores) == [Axis.HELPFULNESS, Axis.SAFETY]
     torch.testing.assert_close(scores[Axis.SAFETY], expected, atol=1e-5, rtol=0.0)
     assert not torch.allclose(scores[Axis.HELPFULNESS], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("is_one_base", [True, False])
+def test_models_of_one_base_share_its_layers_with_the_monitor_too(
+    tmp_path: Path, is_one_base: bool
+) -> None:
+    bases = [write_tiny_policy(tmp_path / f"base-{seed}", seed=seed) for seed in range(3)]
+    roles = ("helpfulness", "safety", GENERAL)
+    folders = {
+        role: write_adapter_model(tmp_path / role, bases[0 if is_one_base else seed], seed=seed)
+        for seed, role in enumerate(roles)
+    }
+    settings: dict[str, Any] = {"device": CPU, "dtype": torch.float32, "rows_per_batch": 4}
+    score_fn = load_score_fn({axis: folders[axis.value] for axis in Axis}, **settings)
+    monitor = load_monitor(folders, tiny_tokenizer(), **settings, beside=score_fn)
+    assert monitor is not None
+    some = rows(13)
+    expected = [
+        score_rows(load_scalar_model(folders[role]), some, rows_per_batch=4) for role in roles
+    ]
+    for _ in range(2):  # whoever scored last
+        general_B, scores = monitor(some), score_fn(some)
+        for ours_B, theirs_B in zip((*scores.values(), general_B), expected, strict=True):
+            torch.testing.assert_close(ours_B, theirs_B, atol=1e-5, rtol=0.0)
+    beside = score_fn.model_beside(GENERAL, folders[GENERAL])
+    own = score_fn.model_beside("again", folders["helpfulness"])
+    assert beside is not None
+    assert own is not None
+    assert (beside().model is own().model) is is_one_base
 
 
 def test_no_rows_give_no_scores(reward_model: Path) -> None:

@@ -14,6 +14,7 @@ from django.conf import settings
 
 from evaluation.responses import encode_prompts, sample_responses
 from language.chat import decode_response
+from language.engines import LocalEngine
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
 from records.configs import (
@@ -112,14 +113,14 @@ def _corpus(num_dialogues: int) -> Iterator[Demonstration]:
 
 def _preferences(policy: Path) -> Iterator[Preference]:
     """Yield pairs of the policy's responses as a careful annotator judges them."""
-    model, tokenizer = load_policy(policy), load_tokenizer(policy)
+    engine, tokenizer = LocalEngine(load_policy(policy)), load_tokenizer(policy)
     annotator = SimulatedAnnotator(PERSONAS["careful"], seed=0)
     for axis, num_pairs in NUM_PAIRS.items():
         prompts = sample_prompts(3, num_pairs, 0.75 if axis is Axis.SAFETY else 0.05)
         encoded, _ = encode_prompts(tokenizer, prompts, max_tokens=256)
         sides = [
             sample_responses(
-                model,
+                engine,
                 tokenizer,
                 encoded,
                 sampling=SAMPLING,

@@ -62,7 +62,7 @@ TABLE: dict[str, set[str]] = {
     **dict.fromkeys(("qualification", "act-on-qualification", "new-part", "part"), LEADS),
     **dict.fromkeys(("delete-part", "real-pair", "new-question", "question"), LEADS),
     "delete-question": LEADS,
-    **dict.fromkeys(("policies", "policy", "promote"), LEADS),
+    **dict.fromkeys(("policies", "policy", "promote", "import-policy"), LEADS),
     **dict.fromkeys(("reward-model", "reward-report", "reward-scaling"), LEADS),
     **dict.fromkeys(("start-ghost-attention", "start-context-distillation"), LEADS),
     "start-persistence": LEADS,

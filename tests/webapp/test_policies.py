@@ -6,9 +6,11 @@ from django.urls import reverse
 
 from annotation.snapshots import freeze_snapshot
 from records.configs import RunKind
-from registry.models import PolicyVersion
+from records.import_configs import ImportConfig
+from registry.models import PolicyVersion, Run
+from registry.services import fail_run
 from tests.factories import judge, make_policy_version, make_ready_comparison, open_test_round
-from tests.webapp.runs import evaluated, finished_run, trained_reward_model
+from tests.webapp.runs import evaluated, finished_run, running_run, trained_reward_model
 
 pytestmark = pytest.mark.django_db
 
@@ -111,6 +113,54 @@ def test_a_reward_model_shows_its_accuracy_beside_its_predecessors(lead_client: 
     assert "predecessor 71% on the same pairs" in page
     assert "+5%" in page
     assert "choosing the longer one 55%" in page
+
+
+def test_a_policy_of_the_hub_needs_its_name_and_one_here(lead_client: Client) -> None:
+    address = reverse("import-policy")
+    assert f'href="{address}"' in page_at(lead_client, "policies")
+    page = page_at(lead_client, "import-policy")
+    assert 'value="meta-llama/Llama-2-7b-chat-hf"' in page
+    assert "HF_TOKEN" in page
+    data = {
+        "hub_name": "meta-llama/Llama-2-7b-chat-hf",
+        "revision": "main",
+        "output_name": "Llama 2 chat",
+    }
+    response = lead_client.post(address, data)
+    run = Run.objects.get()
+    assert (run.kind, run.state, run.output_name) == ("import", "queued", "Llama 2 chat")
+    assert run.typed_config == ImportConfig()
+    assert response.headers["Location"] == reverse("run", args=[run.pk])
+    assert "meta-llama/Llama-2-7b-chat-hf" in page_at(lead_client, "run", run.pk)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hub_name": "/etc/passwd"}, "is no name on the hub"),
+        ({"hub_name": ""}, "This field is required"),
+        ({"revision": "main; rm"}, "is no branch, tag or commit"),
+        ({"output_name": "SFT"}, "exists already"),
+    ],
+)
+def test_what_cannot_be_brought_in_is_said_beside_its_field(
+    lead_client: Client, changes: dict[str, str], message: str
+) -> None:
+    make_policy_version("SFT")
+    data = {"hub_name": "a/b", "revision": "main", "output_name": "X", **changes}
+    response = lead_client.post(reverse("import-policy"), data)
+    assert response.status_code == 422
+    assert message in response.content.decode()
+    assert not Run.objects.exists()
+
+
+def test_a_model_that_cannot_be_had_is_explained_without_a_traceback(lead_client: Client) -> None:
+    run, token = running_run(RunKind.IMPORT)
+    failure = {"error": "HubError", "message": "a/b is gated. Set HF_TOKEN", "traceback": ""}
+    fail_run(run=run, token=token, failure=failure)
+    page = page_at(lead_client, "run", run.pk)
+    assert "a/b is gated. Set HF_TOKEN" in page
+    assert "Traceback" not in page
 
 
 @pytest.mark.parametrize("name", ["policy", "reward-model"])

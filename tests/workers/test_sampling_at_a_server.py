@@ -23,7 +23,6 @@ from tests.factories import (
 )
 from tests.models import tiny_tokenizer
 from tests.serving import (
-    Running,
     prompt_ids,
     serving_transformers,
     spoken_policy,
@@ -70,18 +69,13 @@ def write_prompt(policies: list[PolicyVersion], text: str) -> Comparison:
     return write_test_prompt(annotator, start_test_dialogue(annotator, round_), text)
 
 
-def enter(server: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, **fields: str) -> None:
-    for name, value in server.environment(folder, **fields).items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.mark.slow
 def test_waiting_comparisons_are_answered_by_the_server_and_outlive_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policies = registered(tmp_path)
     with serving_transformers(tmp_path) as server:
-        enter(server, tmp_path, monkeypatch, api="transformers")
+        server.enter(tmp_path, monkeypatch, api="transformers")
         comparison = write_prompt(policies, "hello there")
         sample_waiting_comparisons()
         engines = [sampling._load(policy.artifact.location).engine for policy in policies]

@@ -6,9 +6,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from records.errors import RecordError
+from registry.errors import NameTakenError
 from registry.models import PolicyVersion, RewardModelVersion
 from registry.services import promote_policy
 from webapp.access import SignedInRequest, roles
+from webapp.forms.imports import ImportForm
 from webapp.forms.reward_models import ReportForm
 from webapp.report_plots import scaling_plots
 from webapp.run_plots import plots_of_result
@@ -16,6 +18,8 @@ from webapp.selectors import policies as read
 from webapp.selectors.iterations import reward_model_view
 from webapp.selectors.reward_models import newest_report, running_reports, scaling_of
 from webapp.selectors.runs import names_of
+from webapp.wording import as_sentence, capitalised
+from workers.imports import start_import
 from workers.reports import start_reward_report, start_scaling
 
 
@@ -33,6 +37,23 @@ def policies(request: SignedInRequest) -> HttpResponseBase:
         "scaling": scaling_plots({"scope": m.axis, "metrics": m.metrics} for m in models),
     }
     return render(request, "webapp/policies/list.html", context)
+
+
+@roles("lead", "admin")
+@require_http_methods(["GET", "HEAD", "POST"])
+def import_policy(request: SignedInRequest) -> HttpResponseBase:
+    """Start a run that brings in a policy of the Hugging Face hub."""
+    form = ImportForm(request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid() and (config := form.config) is not None:
+        try:
+            run = start_import(config=config, output_name=form.cleaned_data["output_name"])
+        except NameTakenError as error:
+            form.add_error("output_name", as_sentence(error))
+        else:
+            messages.success(request, f"{capitalised(run)} is queued.")
+            return redirect("run", pk=run.pk)
+    status = 422 if form.is_bound else 200
+    return render(request, "webapp/policies/import.html", {"form": form}, status=status)
 
 
 @roles("lead", "admin")
