@@ -49,14 +49,15 @@ class DealingEngine:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[list[GeneratedResponse]]:
         """Return each request's responses; `on_progress` is told of this process's share."""
-        with gathered(self._policy) as policy:
-            generate = partial(
-                LocalEngine(policy, self._version).generate,
-                eos_ids=eos_ids,
-                rows_per_batch=rows_per_batch,
-                on_progress=on_progress,
-            )
-            return share_out(requests, generate)
+
+        def sample(own: Sequence[GenerationRequest]) -> list[list[GeneratedResponse]]:
+            with gathered(self._policy) as policy:
+                engine = LocalEngine(policy, self._version)
+                return engine.generate(
+                    own, eos_ids=eos_ids, rows_per_batch=rows_per_batch, on_progress=on_progress
+                )
+
+        return share_out(requests, sample)
 
     def take_weights(self, policy: Policy, version: str) -> None:
         """Sample from `policy`, as it is at each call."""

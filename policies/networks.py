@@ -27,12 +27,7 @@ from language.logprobs import packed_logprobs, packed_statistics
 from language.packing import PackedRows, packed_hidden
 from language.precision import MixedWeights, cast_parameters_, enable_activation_checkpointing_
 from language.scalars import Scorer, head_of, share_trunk
-from language.sharding import (
-    Policy,
-    ShardedModel,
-    Weights,
-    compute_with,
-)
+from language.sharding import Policy, ShardedModel, Weights, compute_with
 from policies.rollouts import Group, Rollout
 from policies.statistics import Moments, standardised
 
@@ -223,7 +218,10 @@ def policy_pass(
     *,
     is_trained: bool = False,
 ) -> tuple[Result, Tensor | None]:
-    """Return what `read` makes of the policy and its hidden_TD, and, if shared, hidden_TD."""
+    """Return what `read` makes of the policy and its hidden_TD, and these where they are shared.
+
+    Shared: the value model reads them too, and `value_pass` takes them.
+    """
 
     def compute(policy: LlamaForCausalLM) -> tuple[Result, Tensor | None]:
         hidden_TD = packed_hidden(policy.model, packed)
@@ -240,7 +238,7 @@ def value_pass(
     trunk_TD: Tensor | None,
     is_trained: bool = False,
 ) -> Result:
-    """Return what `read` makes of the value model and its hidden_TD, those of a shared trunk."""
+    """Return what `read` makes of the value model and its hidden_TD: `trunk_TD` or its own."""
 
     def compute(model: LlamaForSequenceClassification) -> Result:
         hidden_TD = packed_hidden(model.model, packed) if trunk_TD is None else trunk_TD

@@ -35,12 +35,7 @@ from policies.reward_adapters import (
     find_reward_adapters,
     network_scorer,
 )
-from policies.scoring import (
-    SharedScorer,
-    load_score_fn,
-    refuse_other_tokenizer,
-    shared_monitor,
-)
+from policies.scoring import SharedScorer, load_score_fn, refuse_other_tokenizer, shared_monitor
 from policies.updates import Learner, Learners
 from records.configs import GENERAL, OptimizerConfig, PPOConfig, Schedule
 from records.ppo_choices import ValueNetwork

@@ -1,9 +1,13 @@
 """One iteration of PPO with all that it computes, and what `test_ppo_by_two.py` starts by torchrun.
 
-Under torchrun each process writes its tensors of that iteration; then they work off runs.
+Under torchrun each process writes its tensors of that iteration; then they work off runs. Or one of
+them dies in the middle of an iteration.
 """
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -12,16 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from language.distributed import world
-from language.runs import RunContext, seed_everything
+from language.runs import RunContext, run_main, seed_everything
 from language.sharding import gathered
 from language.tokenizers import eos_id_of
 from policies.footprint import footprint_of
 from policies.heldout import look_at
 from policies.iterations import Stopwatch, iterate_
+from policies.ppo import ppo
 from policies.ppo_models import create_learners, load_models
 from policies.ppo_progress import Progress
 from records.configs import PPOConfig
-from records.rundirs import RunDirectory
+from records.rundirs import RunDirectory, RunSpec
 from tests.language.several import work_off
 from tests.policies.toys import encoded, prompts
 
@@ -75,6 +80,38 @@ def iteration_of(directory: RunDirectory) -> dict[str, Tensor]:
     return found
 
 
+class Dying(RunContext):
+    """The context of processes the last of which dies in an iteration, by kill -9.
+
+    By then it has sampled and scored, and seen what the reference says, but learned nothing.
+    """
+
+    last_step = 6
+    """Iterations done."""
+
+    def log(self, step: int, **metrics: float | str | None) -> None:
+        """Write the row; then hand out a clock that kills whoever looks too often."""
+        super().log(step, **metrics)
+        if step == self.last_step and self.rank == self.world_size - 1:
+            # It is looked at as an iteration begins and after each of its phases.
+            looks = iter(("begin", "generate", "score"))
+            Stopwatch.clock = staticmethod(
+                lambda: time.perf_counter() if next(looks, "") else die()
+            )
+
+
+def die() -> float:
+    """Kill this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("it lives")
+
+
+def killed(directory: RunDirectory, spec: RunSpec, context: RunContext) -> None:
+    """Run PPO until one of its processes dies."""
+    dying = Dying(directory, spec.config, rank=context.rank, world_size=context.world_size)
+    ppo(directory, spec, dying)
+
+
 def main(folder: Path, runs: list[str]) -> None:
     """Write what each process computes in the first iteration of the run `folder`; do `runs`."""
     torch.set_num_threads(1)
@@ -86,4 +123,6 @@ def main(folder: Path, runs: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "killed":
+        sys.exit(run_main("tests.policies.iterating", {"killed": killed}))
     main(Path(sys.argv[1]), sys.argv[2:])

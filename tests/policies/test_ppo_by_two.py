@@ -1,4 +1,4 @@
-"""PPO of two processes: what one computes, and resumed bit for bit after a kill -9.
+"""PPO of two processes: what one computes, and resumed bit for bit after a kill -9 mid-iteration.
 
 One process's runs are made here; those of two, real ones, by torchrun with gloo.
 """
@@ -119,8 +119,8 @@ def runs(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> R
     work_off([str(one[name].root) for name in RUNS])
     work_off([f"{two['continued'].root}@5"])
 
-    killed = torchrun("tests.language.several", "killed", str(two["killed"].root), "7", check=False)
-    assert [row["step"] for row in metrics_of(two["killed"])] == list(range(8)), killed.stderr
+    killed = torchrun("tests.policies.iterating", "killed", str(two["killed"].root), check=False)
+    assert [row["step"] for row in metrics_of(two["killed"])] == list(range(7)), killed.stderr
     torchrun(
         "tests.policies.iterating",
         str(two["whole"].root),
@@ -200,11 +200,14 @@ def test_two_processes_learn_what_one_does(runs: Runs, name: str) -> None:
 
 def test_a_killed_process_ends_the_run_with_a_clear_error(runs: Runs) -> None:
     assert runs.killed.returncode != 0
+    assert "exitcode  : -9" in runs.killed.stderr
     assert "process 0 of 2 ends, as another one is gone" in runs.killed.stderr
     assert runs.two["killed"].read_failure() is None
 
 
-def test_five_iterations_a_kill_and_five_more_are_ten_bit_for_bit(runs: Runs) -> None:
+def test_five_iterations_a_kill_within_the_seventh_and_five_more_are_ten_bit_for_bit(
+    runs: Runs,
+) -> None:
     assert_equal(runs.two["killed"], runs.two["whole"])
     assert len(metrics_of(runs.two["whole"])) == 11
 
