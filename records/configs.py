@@ -143,13 +143,14 @@ class RunConfig(Config):
 class PretrainConfig(RunConfig):
     """Train tokenizer and model from scratch on dialogues; the loss covers every token.
 
-    Inputs: `demonstrations` (JSON Lines). Outputs: `policy`.
+    Inputs: `demonstrations` (JSON Lines), optional `tokenizer` (a model directory whose tokenizer
+    is taken, not trained). Outputs: `policy`.
     """
 
     shape: ModelShape = field(default_factory=ModelShape)
     """Size of the model."""
     vocabulary_size: int = bounded(512, low=64, high=65536)
-    """Entries of the tokenizer that is trained on the corpus."""
+    """Entries of the tokenizer, where it is trained on the corpus."""
     num_epochs: float = bounded(1.0, above=0.0, high=100.0)
     """Passes over the corpus."""
     tokens_per_batch: int = bounded(4096, low=64)
