@@ -240,6 +240,11 @@ class RewardModelConfig(RunConfig):
     data_share: float = bounded(1.0, above=0.0, high=1.0)
     """Share of the training pairs that is learned from, drawn by the seed; smaller shares lie
     within larger ones. Below 1 the run is a point of a scaling curve and makes no version."""
+    made_share: float = bounded(0.0, low=0.0, high=0.9)
+    """Share of the pairs learned from that nobody judged: a chosen response against the same one
+    damaged, or against the answer to another prompt (arXiv:2409.13156). A monitor learns from them
+    what no comparison shows, and so sees it when a policy writes it; 0.5 adds as many as there are
+    comparisons. Not in the paper."""
     margin_table: MarginTable = MarginTable.SMALL
     """Margin subtracted in the ranking loss, by rating; which one the paper's final models used is
     not stated."""
