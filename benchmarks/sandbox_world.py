@@ -28,6 +28,8 @@ from simulation.parsing import understand
 from workers.demo.scales import SandboxScale
 
 _TEMPERATURES = (0.8, 1.2)
+_MADE_SHARE = 0.5
+"""Of the monitor's pairs, as an iteration's general model has it."""
 C = TypeVar("C", bound=RunConfig)
 
 
@@ -66,8 +68,9 @@ def build_world(
             ("general-pairs", _written_pairs(num_general_pairs), num_general_pairs, None),
         )
     )
-    # The monitor has its own layers and its own pairs, so that it is no copy of what it watches.
-    general = replace(scale.helpfulness, is_general=True)
+    # The monitor has its own layers and its own pairs, so that it is no copy of what it watches,
+    # and pairs that nobody judged, so that it knows what an optimiser finds (decision 0007).
+    general = replace(scale.helpfulness, is_general=True, made_share=_MADE_SHARE)
     runs = {
         scope: finished_run(folder / scope, alone(config), {"policy": start, "snapshot": snapshot})
         for scope, config, start, snapshot in (
