@@ -23,6 +23,8 @@ class StageFigures:
     safety: float
     general: float
     """Mean raw score of the monitor."""
+    surprise: float
+    """Of responses to the policy before PPO, nats a token."""
     kl: float
     """To the policy before PPO, nats per response."""
     objective: float
@@ -131,13 +133,13 @@ def violations_of(summary: Mapping[str, Any], side: str = "") -> Proportion:
 
 def ppo_table(arms: Mapping[str, ArmFigures]) -> list[str]:
     """Return the table of all stages as Markdown, and a line on each run's choices."""
-    names = ("optimised reward", "helpfulness", "safety", "monitor", "KL, nats")
+    names = ("optimised reward", "helpfulness", "safety", "monitor", "KL, nats", "surprise, nats")
     lines = [_line("PPO", "iteration", *names, "true win rate", "true violations")]
-    lines.append("| --- " * 9 + "|")
+    lines.append("| --- " * 10 + "|")
     for name, arm in arms.items():
         for stage in arm.stages:
-            numbers = (stage.reward, stage.helpfulness, stage.safety, stage.general, stage.kl)
-            shown = [f"{number:.2f}" for number in numbers]
+            figures = ("reward", "helpfulness", "safety", "general", "kl", "surprise")
+            shown = [f"{getattr(stage, figure):.2f}" for figure in figures]
             lines.append(
                 _line(name, stage.iteration, *shown, cell(stage.wins), cell(stage.violations))
             )
@@ -186,6 +188,7 @@ def _stage(look: Mapping[str, Any], wins: Proportion, violations: Proportion) ->
         helpfulness=look["heldout_helpfulness"],
         safety=look["heldout_safety"],
         general=look["heldout_general"],
+        surprise=look["heldout_surprise"],
         kl=look["heldout_kl"],
         objective=look["heldout_objective"],
         wins=wins,

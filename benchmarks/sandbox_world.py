@@ -29,6 +29,8 @@ from simulation.parsing import understand
 from workers.demo.scales import SandboxScale
 
 _TEMPERATURES = (0.8, 1.2)
+_MADE_SHARE = 0.5
+"""Of the monitor's pairs, as an iteration's general model has it."""
 C = TypeVar("C", bound=RunConfig)
 
 
@@ -71,10 +73,11 @@ def build_world(
         (Axis.SAFETY.value, scale.safety, sft, sampled),
     ]
     if num_general_pairs is not None:
-        # Its own layers and its own pairs, so that it is no copy of what it watches.
+        # Its own layers and its own pairs, so that it is no copy of what it watches, and pairs that
+        # nobody judged, so that it knows what an optimiser finds (decision 0007).
         pairs, made_by = _written_pairs(num_general_pairs), _made_by(num_general_pairs, None)
         written = _snapshot(folder / "general-pairs", pairs, made_by, scale.test_share)
-        general = replace(scale.helpfulness, is_general=True)
+        general = replace(scale.helpfulness, is_general=True, made_share=_MADE_SHARE)
         wanted.append((GENERAL, general, base, written))
     runs = {
         scope: finished_run(folder / scope, alone(config), {"policy": start, "snapshot": snapshot})

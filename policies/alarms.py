@@ -2,17 +2,20 @@
 
 import logging
 from collections.abc import Mapping
+from statistics import fmean, pstdev
 from typing import NamedTuple
 
 from language.distributed import world
 from policies.heldout import HeldOutLook
 from policies.networks import View
 from policies.rollouts import Rollout
+from policies.statistics import paired_t
 from records.ppo_choices import AlarmConfig
 
+_CURES = "Take an earlier policy, raise kl_coef, or collect comparisons of this policy's responses"
 logger = logging.getLogger(__name__)
 
-NAMES = ("kl", "entropy", "length", "ratio", "monitor")
+NAMES = ("kl", "entropy", "length", "ratio", "monitor", "surprise")
 
 
 class Signs(NamedTuple):
@@ -27,8 +30,14 @@ class Signs(NamedTuple):
 class Peak(NamedTuple):
     """The look at which the general reward model liked the held-out responses best."""
 
-    general: float
+    general_scores: tuple[float, ...]
+    """One for each held-out prompt."""
     reward: float
+
+    @property
+    def general(self) -> float:
+        """Their mean."""
+        return fmean(self.general_scores)
 
 
 def signs_of(rollout: Rollout, view: View, kl: float, ratio_max_deviation: float) -> Signs:
@@ -74,33 +83,70 @@ def alarms_of(signs: Signs, first: Signs, config: AlarmConfig) -> dict[str, str]
     return found
 
 
-def monitor_alarm(
+def heldout_alarms(
     look: HeldOutLook, start: HeldOutLook, peak: Peak | None, config: AlarmConfig
 ) -> dict[str, str]:
-    """Return the alarm of over-optimisation where the monitor fell while the reward rose.
+    """Return the alarms of over-optimisation by name, each with what to do.
 
-    `start` is the look before training, whose deviation is the unit of the fall from `peak`.
+    `start` is the look before training, `peak` the one that the general reward model liked best.
+    Prompts and seeds are the same at every look, so differences are taken prompt by prompt: what
+    chance does to their mean is known from their own spread.
     """
-    if peak is None or look.general is None or start.general is None or not config.monitor_drop:
+    return _monitor_alarm(look, start, peak, config) | _surprise_alarm(look, start, config)
+
+
+def _monitor_alarm(
+    look: HeldOutLook, start: HeldOutLook, peak: Peak | None, config: AlarmConfig
+) -> dict[str, str]:
+    """Return the alarm of a monitor that fell while the reward rose."""
+    if peak is None or look.general_scores is None or not config.monitor_drop:
         return {}
-    allowed = config.monitor_drop * start.general.variance**0.5
-    if peak.general - look.general.mean <= allowed or look.scores.mean <= peak.reward:
+    assert start.general_scores is not None, "a run has a monitor at every look, or at none"
+    now, allowed = fmean(look.general_scores), config.monitor_drop * pstdev(start.general_scores)
+    errors = -paired_t(look.general_scores, peak.general_scores)
+    is_fallen = peak.general - now > allowed and errors > config.standard_errors
+    if not is_fallen or look.scores.mean <= peak.reward:
         return {}
     return {
         "monitor": (
-            f"the general reward model's held-out mean fell from {peak.general:.3g} to "
-            f"{look.general.mean:.3g} while the reward rose from {peak.reward:.3g} to "
-            f"{look.scores.mean:.3g}: the reward models are being gamed. Take an earlier policy, "
-            "raise kl_coef, or collect comparisons of this policy's responses"
+            f"the general reward model's held-out mean fell from {peak.general:.3g} to {now:.3g} "
+            f"({errors:.1f} standard errors) while the reward rose from {peak.reward:.3g} to "
+            f"{look.scores.mean:.3g}: the reward models are being gamed. {_CURES}"
+        )
+    }
+
+
+def _surprise_alarm(look: HeldOutLook, start: HeldOutLook, config: AlarmConfig) -> dict[str, str]:
+    """Return the alarm of responses that the reference would not give, while the reward rose.
+
+    KL(π || π_0) is cross-entropy less entropy. A policy that comes to prefer the better of what it
+    could say loses entropy: its KL grows, its responses are no less likely to the reference. Once
+    cross-entropy grows it says what the reward models, which learned from the reference's like,
+    have not seen.
+    """
+    if not config.surprise_rise:
+        return {}
+    errors = paired_t(look.surprises, start.surprises)
+    is_risen = look.surprise > (1.0 + config.surprise_rise) * start.surprise
+    if not (is_risen and errors > config.standard_errors and look.scores.mean > start.scores.mean):
+        return {}
+    return {
+        "surprise": (
+            f"responses surprise the reference by {look.surprise:.3g} nats a token, before "
+            f"training by {start.surprise:.3g} ({errors:.1f} standard errors), while the reward "
+            f"rose from {start.scores.mean:.3g} to {look.scores.mean:.3g}: the policy leaves the "
+            "language that the reward models learned from, where their scores mean little. Read "
+            f"some responses. {_CURES}"
         )
     }
 
 
 def peak_after(peak: Peak | None, look: HeldOutLook) -> Peak | None:
     """Return the better of `peak` and `look` by the general reward model; the first of equals."""
-    if look.general is None or (peak is not None and look.general.mean <= peak.general):
+    scores = look.general_scores
+    if scores is None or (peak is not None and fmean(scores) <= peak.general):
         return peak
-    return Peak(look.general.mean, look.scores.mean)
+    return Peak(scores, look.scores.mean)
 
 
 def alarm_row(alarms: Mapping[str, str], iteration: int) -> dict[str, float | str]:

@@ -4,6 +4,7 @@ Shapes: B rows.
 """
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -35,8 +36,20 @@ class HeldOutLook(NamedTuple):
     helpfulness: float = 0.0
     """Mean raw score."""
     safety: float = 0.0
-    general: Moments | None = None
-    """Mean and variance of the general reward model's scores, where there is one."""
+    surprises: tuple[float, ...] = ()
+    """Of each response, to the reference: nats a token, whatever estimator KL is penalised by."""
+    general_scores: tuple[float, ...] | None = None
+    """The general reward model's score of each response, where there is such a model."""
+
+    @property
+    def surprise(self) -> float:
+        """Mean over responses of how they surprise the reference, nats a token."""
+        return fmean(self.surprises)
+
+    @property
+    def general(self) -> float | None:
+        """Mean score of the general reward model, where there is one."""
+        return None if self.general_scores is None else fmean(self.general_scores)
 
     @property
     def units(self) -> Moments:
@@ -45,18 +58,18 @@ class HeldOutLook(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready mapping; `from_json` reverses it."""
-        general = None if self.general is None else list(self.general)
-        return {**self._asdict(), "scores": list(self.scores), "general": general}
+        return {**self._asdict(), "scores": list(self.scores)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "HeldOutLook":
         """Return what `to_json` wrote."""
-        general = data.get("general")
-        moments: dict[str, Any] = {
+        general = data["general_scores"]
+        parts: dict[str, Any] = {
             "scores": Moments(*data["scores"]),
-            "general": None if general is None else Moments(*general),
+            "surprises": tuple(data["surprises"]),
+            "general_scores": None if general is None else tuple(general),
         }
-        return cls(**{**data, **moments})
+        return cls(**{**data, **parts})
 
 
 def look_at(
@@ -92,10 +105,9 @@ def look_at(
         estimator=config.kl_estimator,
         scope=config.kl_scope,
     )
-    general = None
-    if models.monitor is not None:
-        general_B = models.monitor(rollout.rows)
-        general = masked_moments(general_B, general_B.isfinite())
+    reference_BR = rollout.grid(reference_M).double()
+    surprise_B = -reference_BR.sum(dim=1) / rollout.response_mask_BR.sum(dim=1)
+    general = None if models.monitor is None else models.monitor(rollout.rows).tolist()
     every_B = scores.gated_B.isfinite()
     look = HeldOutLook(
         scores=masked_moments(scores.gated_B, every_B),
@@ -104,7 +116,8 @@ def look_at(
         finished_score=float((scores.gated_B.double() * rollout.is_finished_B).mean()),
         helpfulness=float(scores.helpfulness_B.mean()),
         safety=float(scores.safety_B.mean()),
-        general=general,
+        surprises=tuple(surprise_B.tolist()),
+        general_scores=None if general is None else tuple(general),
     )
     # Whether to go on hangs on it: processes that differ by a rounding would part here.
     return gather_objects(look)[0]

@@ -11,7 +11,7 @@ import torch
 
 from language.runs import RunContext, RunStopped
 from language.tokenizers import eos_id_of
-from policies.alarms import Signs, alarm_row, alarms_of, monitor_alarm, signs_of
+from policies.alarms import Signs, alarm_row, alarms_of, heldout_alarms, signs_of
 from policies.batches import shuffled_stream
 from policies.encoding import EncodedPrompts, encode_prompts
 from policies.heldout import HeldOutLook, look_at, objective_of
@@ -103,7 +103,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
         if iteration % config.eval_every == 0 or iteration == config.num_iterations:
             look = look_at(models, heldout.prompts, config, iteration)
             objective = objective_of(look, progress.units, config)
-            alarms |= monitor_alarm(look, progress.start, progress.peak, config.alarms)
+            alarms |= heldout_alarms(look, progress.start, progress.peak, config.alarms)
             progress = progress.after(look, objective, iteration)
             if progress.best_iteration == iteration:
                 save_best(run_directory, models, iteration)
@@ -184,9 +184,11 @@ def _heldout_row(look: HeldOutLook, objective: float) -> dict[str, float]:
         "heldout_safety": look.safety,
         "heldout_kl": look.kl,
         "heldout_finished_share": look.finished_share,
+        "heldout_surprise": look.surprise,
         "heldout_objective": objective,
     }
-    return row if look.general is None else {**row, "heldout_general": look.general.mean}
+    general = look.general
+    return row if general is None else {**row, "heldout_general": general}
 
 
 def _summary(

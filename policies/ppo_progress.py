@@ -97,7 +97,7 @@ class Progress(NamedTuple):
             "best": HeldOutLook.from_json(data["best"]),
             "scores": RunningMoments(**data["scores"]),
             "first": None if first is None else Signs(**first),
-            "peak": None if peak is None else Peak(**peak),
+            "peak": None if peak is None else Peak(tuple(peak["general_scores"]), peak["reward"]),
         }
         return cls(**{**data, **parts})
 

@@ -1,22 +1,28 @@
 """Pre-training: tokenizer and model from scratch on dialogues, the loss on every token."""
 
+from collections.abc import Sequence
+
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from language.models import create_policy
 from language.rows import TokenRow
 from language.runs import RunContext
 from language.sharding import save_output
-from language.tokenizers import train_tokenizer
+from language.tokenizers import load_tokenizer, train_tokenizer
 from policies.batches import steps_by_tokens
 from policies.encoding import encode_demonstrations, exchange_texts
 from policies.supervised import train_on_rows
 from records.configs import PretrainConfig
-from records.prompts import read_demonstrations
+from records.prompts import Demonstration, read_demonstrations
 from records.rundirs import RunDirectory, RunSpec
 
 
 def pretrain(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None:
     """Train a tokenizer and a policy on `demonstrations` and write the output `policy`.
+
+    Where the run has the input `tokenizer` that model's is taken: the policy then reads the token
+    ids that others write, and shares nothing else with them.
 
     Raises:
         RunStopped: Someone asked the run to stop; its checkpoint is saved.
@@ -25,10 +31,7 @@ def pretrain(run_directory: RunDirectory, spec: RunSpec, context: RunContext) ->
     config = spec.config
     assert isinstance(config, PretrainConfig), f"{type(config).__name__} is another run's"
     demonstrations = list(read_demonstrations(spec.inputs["demonstrations"].path))
-    tokenizer = train_tokenizer(
-        (text for item in demonstrations for text in exchange_texts(item)),
-        vocabulary_size=config.vocabulary_size,
-    )
+    tokenizer = _tokenizer(spec, demonstrations, config)
     max_tokens = min(config.max_tokens, config.shape.max_positions)
     encoded = encode_demonstrations(tokenizer, demonstrations, max_tokens=max_tokens)
     if not encoded.rows:
@@ -57,6 +60,19 @@ def pretrain(run_directory: RunDirectory, spec: RunSpec, context: RunContext) ->
             "skipped": dict(encoded.skipped),
         }
         run_directory.write_result(summary, {"policy": output})
+
+
+def _tokenizer(
+    spec: RunSpec, demonstrations: Sequence[Demonstration], config: PretrainConfig
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the run's input `tokenizer`, or one trained on the demonstrations."""
+    given = spec.inputs.get("tokenizer")
+    if given is not None:
+        return load_tokenizer(given.path)
+    return train_tokenizer(
+        (text for item in demonstrations for text in exchange_texts(item)),
+        vocabulary_size=config.vocabulary_size,
+    )
 
 
 def whole_row(row: TokenRow) -> TokenRow:

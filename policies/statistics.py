@@ -6,6 +6,8 @@ Shapes: B rows, T tokens in a row; functions take any shape with a mask of the s
 """
 
 import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import torch
@@ -84,6 +86,25 @@ def whiten(values: Tensor, mask: Tensor | None = None) -> Tensor:
     mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
     white = standardised(values.double(), masked_moments(values, mask))
     return white.masked_fill(~mask, 0.0).to(values.dtype)
+
+
+def paired_t(now: Sequence[float], before: Sequence[float]) -> float:
+    """Return the mean of now - before in its standard errors: Student's t of paired samples.
+
+    Pairs that moved alike move the mean without any error: it is then infinite, or 0 where none
+    moved. One pair alone says nothing: 0.
+
+    Raises:
+        ValueError: There are not as many of one as of the other.
+    """
+    differences = [x - y for x, y in zip(now, before, strict=True)]
+    if len(differences) < 2:
+        return 0.0
+    mean = fmean(differences)
+    error = stdev(differences, mean) / math.sqrt(len(differences))
+    if error == 0.0:
+        return math.copysign(math.inf, mean) if mean else 0.0
+    return mean / error
 
 
 def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> float | None:

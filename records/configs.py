@@ -145,13 +145,14 @@ class RunConfig(Config):
 class PretrainConfig(RunConfig):
     """Train tokenizer and model from scratch on dialogues; the loss covers every token.
 
-    Inputs: `demonstrations` (JSON Lines). Outputs: `policy`.
+    Inputs: `demonstrations` (JSON Lines), optional `tokenizer` (a model directory whose tokenizer
+    is taken, not trained). Outputs: `policy`.
     """
 
     shape: ModelShape = field(default_factory=ModelShape)
     """Size of the model."""
     vocabulary_size: int = bounded(512, low=64, high=65536)
-    """Entries of the tokenizer that is trained on the corpus."""
+    """Entries of the tokenizer, where it is trained on the corpus."""
     num_epochs: float = bounded(1.0, above=0.0, high=100.0)
     """Passes over the corpus."""
     tokens_per_batch: int = bounded(4096, low=64)
@@ -241,6 +242,11 @@ class RewardModelConfig(RunConfig):
     data_share: float = bounded(1.0, above=0.0, high=1.0)
     """Share of the training pairs that is learned from, drawn by the seed; smaller shares lie
     within larger ones. Below 1 the run is a point of a scaling curve and makes no version."""
+    made_share: float = bounded(0.0, low=0.0, high=0.9)
+    """Share of the pairs learned from that nobody judged: a chosen response against the same one
+    damaged, or against the answer to another prompt (arXiv:2409.13156). A monitor learns from them
+    what no comparison shows, and so sees it when a policy writes it; 0.5 adds as many as there are
+    comparisons. Not in the paper."""
     margin_table: MarginTable = MarginTable.SMALL
     """Margin subtracted in the ranking loss, by rating; which one the paper's final models used is
     not stated."""

@@ -128,7 +128,7 @@ class IterationConfig(Config):
     on this iteration's snapshots. Where the reward rises and its score falls, the reward is gamed.
     """
     general_model: RewardModelConfig = field(
-        default_factory=lambda: RewardModelConfig(is_general=True)
+        default_factory=lambda: RewardModelConfig(is_general=True, made_share=0.5)
     )
     """The general reward model, where the monitor is trained; no gate is before it."""
     rejection_sampling: RejectionSamplingConfig = field(default_factory=RejectionSamplingConfig)

@@ -56,7 +56,7 @@ class RewardNetwork(StrEnum):
 class AlarmConfig(Config):
     """When PPO says that something looks wrong: a metric and an event, which stop nothing.
 
-    0 turns an alarm off.
+    0 turns an alarm off; `standard_errors` belongs to the last two.
     """
 
     kl: float = bounded(30.0, low=0.0)
@@ -68,6 +68,13 @@ class AlarmConfig(Config):
     ratio_deviation: float = bounded(0.02, low=0.0)
     """Largest distance from 1 that the probability ratio may have before the first step: there the
     policy has not changed yet, so more than rounding is a fault."""
-    monitor_drop: float = bounded(0.1, low=0.0)
+    monitor_drop: float = bounded(0.05, low=0.0)
     """Fall of the general reward model's held-out mean from its best, in deviations of its scores
     before training, while the reward that is optimised has risen since: over-optimisation."""
+    surprise_rise: float = bounded(0.05, low=0.0)
+    """Rise of how much held-out responses surprise the reference, in nats a token, as a share of
+    what it was before training, while the reward has risen: the policy leaves the language that the
+    reward models learned from."""
+    standard_errors: float = bounded(3.0, low=0.0)
+    """Such a fall or rise counts from this many standard errors of the difference on, prompt by
+    prompt: at 3 chance alone raises an alarm at about one look in some hundreds."""

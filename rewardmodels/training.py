@@ -31,6 +31,7 @@ from records.rundirs import RunDirectory, RunSpec
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import EncodedPairs, Pair, encode_pairs
 from rewardmodels.losses import auxiliary_safety_loss, margins_of, ranking_loss
+from rewardmodels.made import made_pairs
 from rewardmodels.metrics import StepTotals
 from rewardmodels.mixtures import (
     Selection,
@@ -48,7 +49,14 @@ class _Data(NamedTuple):
 
     selection: Selection
     train: EncodedPairs
+    made: list[Pair]
+    """Pairs that nobody judged, which are learned from as well."""
     test: EncodedPairs
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """All that is learned from."""
+        return [*self.train.pairs, *self.made]
 
 
 class PairObjective:
@@ -112,12 +120,13 @@ def train(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> No
     )
     max_tokens = min(config.max_tokens, model.config.max_position_embeddings)
     data = _read_data(inputs, config, tokenizer, max_tokens)
-    batches = plan_batches(len(data.train.pairs), config, context.generator)
+    pairs = data.pairs
+    batches = plan_batches(len(pairs), config, context.generator)
     num_parameters = model.num_parameters()
     weights = weights_for(model, config, context.dtype, context.device)
     train_in_steps(
         weights,
-        data.train.pairs,
+        pairs,
         batches,
         PairObjective(config, context.device),
         config=config,
@@ -160,7 +169,9 @@ def _read_data(
     if not train_pairs.pairs:
         skipped = dict(selection.skipped + train_pairs.skipped)
         raise ValueError(f"snapshot: no {config.scope} pair is left to train on; skipped {skipped}")
-    return _Data(selection, train_pairs, test_pairs)
+    share, seed = config.made_share, config.seed
+    made = made_pairs(train_pairs.pairs, share=share, seed=seed, max_tokens=max_tokens)
+    return _Data(selection, train_pairs, made, test_pairs)
 
 
 def weights_for(
@@ -189,9 +200,10 @@ def _merge_adapters_(
 
 def _summary_of(data: _Data) -> dict[str, object]:
     """Return what went in, for the run's result."""
-    selection, train_pairs, test_pairs = data
+    selection, train_pairs, made, test_pairs = data
     return {
         "num_train": len(train_pairs.pairs),
+        "num_made": len(made),
         "mixture": parts_as_json(selection),
         "num_shortened": train_pairs.num_shortened + test_pairs.num_shortened,
         "skipped": dict(selection.skipped + train_pairs.skipped + test_pairs.skipped),

@@ -50,6 +50,7 @@ _GROUPS = (
     _group("Reward and score", r"^(heldout_|eval_|mean_|best_)?(reward|score|general)(_\w+)?$"),
     _group("Scores by axis", r"^(\w+_)?(helpfulness|safety)(_\w+)?$"),
     _group("KL to the reference", r"^(\w+_)?kl(_\w+)?$"),
+    _group("Surprise to the reference, nats a token", r"^heldout_surprise$", is_noisy=False),
     _group("Accuracy", r"^accuracy$", (0.0, 1.0)),
     _group("Accuracy by rating", r"^accuracy_\w+$", (0.0, 1.0)),
     _group("Entropy", r"^(\w+_)?entropy$"),
@@ -58,7 +59,7 @@ _GROUPS = (
     _group("Clipped share and ratio", r"^(\w*clip\w*|\w*ratio\w*)$"),
     _group("Response length in tokens", r"^(mean_|response_)?(num_)?(tokens|length)(_mean)?$"),
 )
-_MAIN_GROUPS = 6
+_MAIN_GROUPS = 7
 """The groups at the head of `_GROUPS` that a page shows before the rest."""
 
 _RATING_LABELS = {

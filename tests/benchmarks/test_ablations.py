@@ -125,6 +125,7 @@ def test_the_first_iteration_of_each_alarm_counts() -> None:
 
 def look(step: int, reward: float, general: float, **more: float) -> dict[str, float]:
     values = {"heldout_helpfulness": 0.1, "heldout_safety": 0.2, "heldout_kl": 0.5 * step}
+    values["heldout_surprise"] = 0.4
     scores = {"heldout_reward": reward, "heldout_general": general, "heldout_objective": reward}
     return {"step": step, **values, **scores, **more}
 
@@ -159,7 +160,7 @@ def test_choices_of_reward_monitor_and_truth_are_told_apart() -> None:
     assert arm.to_json()["peaks"] == {"reward": 15, "general": 10, "wins": 5}
     table = ppo_table({"one way": arm})
     assert table[2] == (
-        "| one way | 0 | 0.00 | 0.10 | 0.20 | 0.00 | 0.00 | 50.0% (50.0 to 50.0) "
+        "| one way | 0 | 0.00 | 0.10 | 0.20 | 0.00 | 0.00 | 0.40 | 50.0% (50.0 to 50.0) "
         "| 40.0% (30.0 to 50.0) |"
     )
     assert len({line.count("|") for line in table if line.startswith("|")}) == 1

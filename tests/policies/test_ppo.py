@@ -105,10 +105,15 @@ def write_bandit(folder: Path, rewarded: list[int]) -> dict[str, Path]:
 
 def rewarded_probability(folder: Path, rewarded: list[int]) -> float:
     """Return the probability that the policy answers the bandit's prompt by a rewarded token."""
+    return float(logprobs_of_bandit(folder).exp()[rewarded].sum())
+
+
+def logprobs_of_bandit(folder: Path) -> torch.Tensor:
+    """Return the policy's log-probabilities of all answers to the bandit's prompt."""
     (prompt,) = encoded(*prompts(1))
     with torch.no_grad():
         logits_V = load_policy(folder)(input_ids=torch.tensor([prompt.ids])).logits[0, -1]
-    return float(logits_V.double().softmax(dim=0)[rewarded].sum())
+    return logits_V.double().log_softmax(dim=0)
 
 
 BANDIT = PPOConfig(
@@ -157,6 +162,24 @@ def test_the_kl_penalty_holds_the_policy_at_the_exact_optimum(tmp_path: Path) ->
     directory = run(tmp_path / "run", replace(BANDIT, kl_coef=beta), sources)
     reached = rewarded_probability(directory.outputs / "policy", rewarded)
     assert reached == pytest.approx(optimum, abs=0.05)
+
+
+def test_surprise_is_the_cross_entropy_of_policy_and_reference(tmp_path: Path) -> None:
+    """A response of one token surprises by -log π_0 of it: on average -Σ π log π_0."""
+    rewarded = list(range(20, 60))
+    sources = write_bandit(tmp_path / "inputs", rewarded)
+    config = replace(BANDIT, num_iterations=10, eval_every=10)
+    directory = run(tmp_path / "run", config, sources)
+    looks = [row["heldout_surprise"] for row in metrics_of(directory) if "heldout_kl" in row]
+    reference_V = logprobs_of_bandit(sources["reference"])
+    policies = (sources["policy"], directory.outputs / "policy")
+    for policy, seen in zip(policies, looks, strict=True):
+        policy_V = logprobs_of_bandit(policy)
+        expected = float(-(policy_V.exp() * reference_V).sum())
+        # 64 responses; within four standard errors.
+        variance = float((policy_V.exp() * (reference_V + expected).square()).sum())
+        assert seen == pytest.approx(expected, abs=4 * math.sqrt(variance / 64))
+    assert not torch.equal(logprobs_of_bandit(policies[1]), reference_V)
 
 
 # The run itself.

@@ -8,9 +8,10 @@ import pytest
 from language.chat import encode_dialogue
 from language.models import load_policy
 from language.runs import RunContext, RunStopped
-from language.tokenizers import load_tokenizer
+from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.pretrain import pretrain, whole_row
 from records.configs import ModelShape, PretrainConfig, RunKind
+from records.prompts import write_demonstrations
 from records.rundirs import RunDirectory
 from tests.policies.toys import (
     LEARNING,
@@ -90,6 +91,21 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     pretrain(directory, spec, RunContext(directory, CONFIG))
     assert metrics_of(directory) == metrics_of(finished)
     assert_equal_weights(directory.outputs / "policy", finished.outputs / "policy")
+
+
+def test_a_second_base_takes_the_tokenizer_it_is_given(
+    inputs: dict[str, Path], finished: RunDirectory, tmp_path: Path
+) -> None:
+    first = finished.outputs / "policy"
+    write_demonstrations(tmp_path / "others.jsonl", demonstrations()[:2])
+    config = replace(CONFIG, seed=2, num_epochs=0.5)
+    others = {"demonstrations": tmp_path / "others.jsonl"}
+    digests = []
+    for name, chosen in (("own", others), ("given", {**others, "tokenizer": first})):
+        directory, spec = create_run(tmp_path / name, RunKind.PRETRAIN, config, chosen)
+        pretrain(directory, spec, RunContext(directory, config))
+        digests.append(tokenizer_digest(load_tokenizer(directory.outputs / "policy")))
+    assert digests[0] != tokenizer_digest(load_tokenizer(first)) == digests[1]
 
 
 def test_another_seed_makes_another_policy(

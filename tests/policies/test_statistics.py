@@ -9,6 +9,7 @@ from policies.statistics import (
     explained_variance,
     masked_mean,
     masked_moments,
+    paired_t,
     whiten,
 )
 
@@ -81,3 +82,28 @@ def test_running_moments_are_those_of_all_values_together() -> None:
     assert running.num_values == 11
     assert running.mean == pytest.approx(together.mean(), abs=1e-12)
     assert running.variance == pytest.approx(together.var(ddof=0), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "expected"),
+    [
+        # Differences 1, 2 and 3: mean 2, deviation 1 (by n - 1), error 1 / sqrt(3).
+        ([2.0, 4.0, 6.0], [1.0, 2.0, 3.0], 2 * 3**0.5),
+        ([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], -2 * 3**0.5),
+        # Differences -1 and 1: what falls here rises there.
+        ([0.0, 2.0], [1.0, 1.0], 0.0),
+        ([2.0, 3.0], [1.0, 2.0], float("inf")),
+        ([1.0, 2.0], [2.0, 3.0], float("-inf")),
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([5.0], [1.0], 0.0),
+    ],
+)
+def test_a_paired_difference_in_its_standard_errors(
+    now: list[float], before: list[float], expected: float
+) -> None:
+    assert paired_t(now, before) == pytest.approx(expected)
+
+
+def test_pairs_that_lack_a_side_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        paired_t([1.0, 2.0], [1.0])

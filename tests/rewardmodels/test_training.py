@@ -117,6 +117,34 @@ def test_one_epoch_beats_chance_and_the_report_says_so(finished: RunDirectory) -
     assert summary["loss"] < math.log(2)
 
 
+def test_made_pairs_teach_what_no_comparison_shows(
+    inputs: dict[str, Path], finished: RunDirectory, tmp_path: Path
+) -> None:
+    directory = run(tmp_path / "run", replace(CONFIG, made_share=0.5, num_epochs=3.0), inputs)
+    summary = summary_of(directory)
+    assert (summary["num_train"], summary["num_test"]) == (80, 40)
+    assert 60 <= summary["num_made"] <= 80
+    assert summary_of(finished)["num_made"] == 0
+    # Held-out responses said three times over: `red` is what comparisons prefer.
+    looping = [_said_three_times(pair) for pair in toy_pairs(120)[80:]]
+    taught, untaught = (share_preferred(one, looping) for one in (directory, finished))
+    assert untaught < 0.5 < 0.8 < taught
+
+
+def _said_three_times(pair: Pair) -> Pair:
+    """Return the chosen response against itself, said three times over."""
+    *ids, end = pair.chosen.response_ids
+    return pair._replace(rejected=pair.chosen._replace(response_ids=(*ids * 3, end)))
+
+
+def share_preferred(directory: RunDirectory, pairs: list[Pair]) -> float:
+    """Return how often the run's model prefers what was chosen."""
+    model = load_scalar_model(directory.outputs / "reward_model")
+    with torch.no_grad():
+        chosen_N, rejected_N = pair_scores(model, pairs)
+    return float((chosen_N > rejected_N).float().mean())
+
+
 def test_every_step_has_its_metrics(finished: RunDirectory) -> None:
     rows, _ = finished.read_metrics()
     assert [row["step"] for row in rows] == list(range(1, 11))

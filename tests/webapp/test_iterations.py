@@ -125,12 +125,15 @@ def test_the_general_model_has_settings_of_its_own_but_no_axis(
     response = lead_client.post(reverse("new-iteration"), {**fields, "fill_in": "1"})
     shown = {field.html_name: field.value() for field in response.context["form"]}
     assert shown["general_model.pairs_per_batch"] == "512"
+    assert shown["general_model.made_share"] == "0.5"
+    assert shown["helpfulness.made_share"] == "0.0"
     names = ("axis", "is_general", "whole", "other_axis_share")
     assert not {f"general_model.{name}" for name in names} & set(shown)
     assert lead_client.post(reverse("new-iteration"), fields).status_code == 302
     config = IterationConfig.from_json(Iteration.objects.get().config)
     assert config.monitor is Monitor.TRAINED
-    assert config.general_model == RewardModelConfig(is_general=True, num_threads=3)
+    expected = RewardModelConfig(is_general=True, num_threads=3, made_share=0.5)
+    assert config.general_model == expected
 
 
 def test_an_evaluation_shows_the_general_model_where_one_watched(lead_client: Client) -> None:

@@ -21,6 +21,8 @@ def test_metrics_are_grouped_by_their_names_and_the_rest_is_not_lost() -> None:
         "reward": 0.3,
         "heldout_reward": 0.25,
         "kl": 1.5,
+        "heldout_surprise": 0.5,
+        "alarm_surprise": 1.0,
         "accuracy": 0.7,
         "accuracy_better": 0.8,
         "learning_rate": 1e-5,
@@ -33,6 +35,7 @@ def test_metrics_are_grouped_by_their_names_and_the_rest_is_not_lost() -> None:
         "Loss",
         "Reward and score",
         "KL to the reference",
+        "Surprise to the reference, nats a token",
         "Accuracy",
         "Accuracy by rating",
     ]

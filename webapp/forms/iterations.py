@@ -1,6 +1,7 @@
 """Starting an iteration, and the schedule that starts them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
@@ -106,7 +107,8 @@ def with_preset(data: QueryDict) -> QueryDict:
     name = data.get("preset", "")
     if name in PRESETS:
         configs = {str(axis): preset(name, axis) for axis in Axis}
-        configs[_GENERAL_MODEL] = preset(name, Axis.HELPFULNESS)
+        made_share = IterationConfig().general_model.made_share
+        configs[_GENERAL_MODEL] = replace(preset(name, Axis.HELPFULNESS), made_share=made_share)
         for model, config in configs.items():
             for path, value in flat_values(config.to_json(), f"{model}."):
                 filled[path] = "" if value is None else str(value)
