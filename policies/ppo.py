@@ -34,6 +34,12 @@ from records.configs import PPOConfig
 from records.prompts import read_prompts
 from records.rundirs import RunDirectory, RunSpec
 
+_NOTHING_BETTER = (
+    "no look at the held-out prompts was better than the one before training, so the output is the "
+    "policy as it began; take more iterations or prompts, or another optimizer.learning_rate, and "
+    "see whether heldout_reward rises while heldout_kl or unfinished responses cost more"
+)
+
 
 def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None:
     """Improve `policy` on `prompts` and write the outputs `policy` (the best) and `value`.
@@ -194,7 +200,9 @@ def _heldout_row(look: HeldOutLook, objective: float) -> dict[str, float]:
 def _summary(
     progress: Progress, config: PPOConfig, train: EncodedPrompts, heldout: EncodedPrompts
 ) -> dict[str, object]:
+    is_unchanged = progress.best_iteration == 0
     return {
+        **({"note": _NOTHING_BETTER} if is_unchanged else {}),
         "best_iteration": progress.best_iteration,
         "best_objective": progress.best_objective,
         "heldout_reward": progress.best.scores.mean,

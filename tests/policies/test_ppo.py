@@ -251,6 +251,7 @@ def test_the_best_policy_on_held_out_prompts_is_the_output(
     looks = {r["step"]: r["heldout_objective"] for r in metrics_of(finished) if "heldout_kl" in r}
     summary = summary_of(finished)
     assert summary["best_objective"] == max(looks.values()) == looks[summary["best_iteration"]]
+    assert ("note" in summary) == (summary["best_iteration"] == 0)
     best = finished.checkpoints / f"best-{summary['best_iteration']:08d}"
     assert_equal_weights(best, finished.outputs / "policy")
     assert [path.name for path in finished.checkpoints.glob("best-*")] == [best.name]
@@ -272,6 +273,7 @@ def test_a_run_that_only_gets_worse_stops_early_and_returns_its_start(
     summary = summary_of(directory)
     assert summary["is_stopped_early"]
     assert summary["best_iteration"] == 0
+    assert "the output is the policy as it began" in summary["note"]
     assert summary["num_iterations"] == metrics_of(directory)[-1]["step"] == 2
     assert_equal_weights(inputs["policy"], directory.outputs / "policy")
 
