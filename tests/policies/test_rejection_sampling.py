@@ -151,7 +151,7 @@ def test_reward_models_on_one_base_choose_what_they_choose_whole(
     ]
     assert [text.endswith("it kept no adapter") for text in held[3:]] == [True] * 3
     selected, expected = (
-        read_selected_rows(made.checkpoints / "selected.jsonl") for made in (one, other)
+        read_selected_rows(made.outputs / "demonstrations.jsonl") for made in (one, other)
     )
     assert selected == expected
     ours, theirs = summary_of(one), summary_of(other)
