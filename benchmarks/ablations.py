@@ -22,7 +22,7 @@ from benchmarks.calibration import calibrate
 from benchmarks.finished import finished_run, ppo_in_stages, summary_of
 from benchmarks.frame import HOME, Result
 from benchmarks.sandbox_world import SandboxWorld, alone, build_world
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from records.preferences import Axis
 from records.prompts import Prompt, write_prompts
 from records.rundirs import RunDirectory

@@ -20,11 +20,13 @@ from language.chat import decode_response
 from language.engines import LocalEngine
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
-from records.configs import RewardModelConfig, SamplingConfig, SFTConfig
 from records.instruction_configs import ContextDistillationConfig
+from records.policy_configs import SFTConfig
 from records.preferences import Axis, Preference
 from records.preprompts import write_preprompts
 from records.prompts import Prompt, write_prompts
+from records.reward_configs import RewardModelConfig
+from records.run_configs import SamplingConfig
 from records.snapshots import write_snapshot
 from records.statistics import wilson_proportion
 from simulation.annotators import PERSONAS, SimulatedAnnotator

@@ -19,8 +19,9 @@ from policies.ppo import ppo
 from policies.pretrain import pretrain
 from policies.rejection_sampling import rejection_sampling
 from policies.sft import sft
-from records.configs import PPOConfig, RunConfig, RunKind
 from records.digests import digest_path
+from records.policy_configs import PPOConfig
+from records.run_configs import RunConfig, RunKind
 from records.run_kinds import CONFIGS
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from rewardmodels.training import train

@@ -15,10 +15,11 @@ from benchmarks.instructed import (
     finished,
     instructed_policy,
 )
-from records.configs import SamplingConfig, SFTConfig
 from records.constraints import write_constraints
 from records.instruction_configs import GhostAttentionConfig, PersistenceConfig, TrainedTurns
+from records.policy_configs import SFTConfig
 from records.prompts import write_prompts
+from records.run_configs import SamplingConfig
 from simulation.corpus import sample_prompts
 from simulation.instructions import sandbox_constraints
 

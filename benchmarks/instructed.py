@@ -9,15 +9,10 @@ from pathlib import Path
 
 from benchmarks.finished import finished_run
 from benchmarks.frame import HOME
-from records.configs import (
-    ModelShape,
-    OptimizerConfig,
-    PretrainConfig,
-    RunConfig,
-    SFTConfig,
-)
 from records.dialogues import Dialogue
+from records.policy_configs import PretrainConfig, SFTConfig
 from records.prompts import Demonstration, write_demonstrations
+from records.run_configs import ModelShape, OptimizerConfig, RunConfig
 from records.rundirs import RunDirectory
 from simulation.instructed import sample_instructed_corpus
 

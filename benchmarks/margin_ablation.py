@@ -18,11 +18,13 @@ from benchmarks.frame import Result
 from benchmarks.rewardruns import HeldOutScores, score_held_out, train_in
 from language.runs import RunContext, seed_everything
 from policies.pretrain import pretrain
-from records.configs import MarginTable, PretrainConfig, RunKind
 from records.dialogues import Dialogue
+from records.policy_configs import PretrainConfig
 from records.preferences import Axis, Preference, Rating
 from records.presets import SANDBOX, preset
 from records.prompts import Demonstration, write_demonstrations
+from records.reward_configs import MarginTable
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from records.snapshots import write_snapshot
 from records.statistics import sigmoid, wilson_proportion

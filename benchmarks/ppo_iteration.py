@@ -21,8 +21,9 @@ from benchmarks.texts import Texts, chosen_sizes, load_pairs, make_policy
 from language.chat import encode_prompt
 from language.models import save_model
 from language.scalars import create_scalar_model
-from records.configs import PPOConfig, RunKind, SamplingConfig
+from records.policy_configs import PPOConfig
 from records.prompts import Prompt, write_prompts
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory, RunInput, RunSpec
 
 TRL_PPO = ["torch==2.13.0", "transformers==5.23.0", "trl==1.12.0", "datasets", "accelerate", "peft"]

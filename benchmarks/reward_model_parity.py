@@ -21,10 +21,11 @@ from benchmarks.texts import Texts, make_policy
 from language.models import save_model
 from language.scalars import create_scalar_model
 from language.tokenizers import load_tokenizer
-from records.configs import MarginTable, OptimizerConfig, RewardModelConfig
 from records.exports import export_for_trl
 from records.hh_rlhf import import_hh_rlhf
 from records.preferences import Preference
+from records.reward_configs import MarginTable, RewardModelConfig
+from records.run_configs import OptimizerConfig
 from records.snapshots import write_snapshot
 from records.statistics import wilson_proportion
 from rewardmodels.batches import pair_scores

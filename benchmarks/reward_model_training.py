@@ -17,7 +17,8 @@ from benchmarks.calibration import calibrate
 from benchmarks.frame import Result, peer_python, run_child
 from benchmarks.texts import Texts, chosen_sizes, llama_shape, load_pairs, make_policy
 from language.chat import encode_prompt, encode_response
-from records.configs import MarginTable, RewardModelConfig, RunKind
+from records.reward_configs import MarginTable, RewardModelConfig
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from records.snapshots import write_snapshot
 

@@ -9,8 +9,9 @@ import torch
 from language.runs import RunContext, seed_everything
 from language.scalars import load_scalar_model
 from language.tokenizers import load_tokenizer
-from records.configs import RewardModelConfig, RunKind
 from records.preferences import Preference
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from rewardmodels.data import encode_pairs
 from rewardmodels.reports import score_pairs

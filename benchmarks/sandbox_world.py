@@ -17,10 +17,10 @@ from language.chat import decode_response
 from language.engines import LocalEngine
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
-from records.configs import GENERAL, RunConfig, SamplingConfig
 from records.digests import digest_path
 from records.preferences import COLLECTED, Axis, Preference
 from records.prompts import Demonstration, Prompt, write_demonstrations
+from records.run_configs import GENERAL, RunConfig, SamplingConfig
 from records.snapshots import read_manifest, write_snapshot
 from simulation.annotators import PERSONAS, SAFETY_PROMPT_SHARES, SimulatedAnnotator
 from simulation.corpus import sample_corpus, sample_demonstrations, sample_prompts

@@ -18,8 +18,9 @@ from benchmarks.frame import Result, peer_python, run_child
 from benchmarks.reward_model_training import TRL, matmul_parameters
 from benchmarks.texts import Texts, chosen_sizes, llama_shape, load_pairs, make_policy
 from language.chat import encode_prompt, encode_response
-from records.configs import RunKind, SFTConfig
+from records.policy_configs import SFTConfig
 from records.prompts import Demonstration, write_demonstrations
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 
 ROWS_PER_BATCH, MAX_TOKENS = 8, 1024

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 from language.models import create_policy, save_model
 from language.tokenizers import train_tokenizer
-from records.configs import ModelShape
 from records.hh_rlhf import import_hh_rlhf
 from records.preferences import Axis, Preference
+from records.run_configs import ModelShape
 from simulation.annotators import PERSONAS, SimulatedAnnotator
 from simulation.corpus import sample_demonstrations
 

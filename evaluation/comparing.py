@@ -22,8 +22,8 @@ from language.rows import TokenRow
 from language.runs import RunContext, RunStopped
 from language.scores import ScoreFn, gated_score
 from language.tokenizers import load_tokenizer, pad_id_of, tokenizer_digest
-from records.configs import EvaluationConfig
 from records.functions import load_function
+from records.policy_configs import EvaluationConfig
 from records.preferences import Axis
 from records.prompts import read_prompts
 from records.rundirs import RunDirectory, RunSpec

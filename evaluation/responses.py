@@ -11,8 +11,8 @@ from language.chat import TagInjectionError, fit_prompt
 from language.engines import Engine
 from language.generation import GeneratedResponse, GenerationRequest
 from language.tokenizers import eos_id_of
-from records.configs import SamplingConfig
 from records.prompts import Prompt
+from records.run_configs import SamplingConfig
 
 
 class EncodedPrompt(NamedTuple):

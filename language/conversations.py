@@ -9,7 +9,7 @@ from language.chat import TagInjectionError, decode_response, encode_prompt
 from language.engines import Engine
 from language.generation import GeneratedResponse, GenerationRequest
 from language.tokenizers import eos_id_of
-from records.configs import SamplingConfig
+from records.run_configs import SamplingConfig
 from records.scripts import Script
 
 

@@ -16,8 +16,8 @@ from language.norms import use_few_pass_norms_
 from language.precision import cast_parameters_
 from language.templates import save_tokenizer
 from language.tokenizers import bos_id_of, eos_id_of
-from records.configs import ModelShape
 from records.files import folder_written_atomically
+from records.run_configs import ModelShape
 
 __all__ = [
     "create_policy",

@@ -14,7 +14,7 @@ from language.rows import TokenRow
 from language.scalars import HandOut, load_scalar_model, score_rows
 from language.scores import HoldsLayers, ScoreFn
 from language.tokenizers import load_tokenizer, tokenizer_digest
-from records.configs import GENERAL
+from records.run_configs import GENERAL
 
 Monitor = Callable[[Sequence[TokenRow]], Tensor]
 """Returns scores_B of rows, raw, float32, on the CPU."""

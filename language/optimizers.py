@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from records.configs import OptimizerConfig, Schedule
+from records.run_configs import OptimizerConfig, Schedule
 
 
 def create_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:

@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from language.devices import own_gpu, resolve_device, resolve_dtype
 from language.distributed import all_reduce_max_, is_lost_process
 from language.progress import ProgressBar
-from records.configs import RunConfig
+from records.run_configs import RunConfig
 from records.rundirs import RunBusyError, RunDirectory, RunSpec
 
 EXIT_FAILED, EXIT_BUSY, EXIT_LOST, EXIT_STOPPED = 1, 75, 76, 130

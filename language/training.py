@@ -34,7 +34,7 @@ from language.optimizers import create_optimizer, create_schedule
 from language.packing import split_by_tokens
 from language.runs import RunContext, RunStopped
 from language.sharding import Weights, clip_gradients_, compute_with
-from records.configs import OptimizerConfig
+from records.run_configs import OptimizerConfig
 from records.rundirs import RunDirectory
 
 RECENT_STEPS = 20
@@ -42,7 +42,7 @@ RECENT_STEPS = 20
 
 
 class LoopConfig(Protocol):
-    """What the loop reads of a run's config; `records.configs` says what each field means."""
+    """What the loop reads of a run's config; the class of its kind says what each field means."""
 
     @property
     def optimizer(self) -> OptimizerConfig:

@@ -20,7 +20,7 @@ from language.scores import ScoreFn
 from language.tokenizers import eos_id_of
 from policies.encoding import EncodedPrompt
 from policies.scoring import derived_seed, load_score_fn, score_rows
-from records.configs import RejectionSamplingConfig
+from records.policy_configs import RejectionSamplingConfig
 from records.rundirs import RunSpec
 
 

@@ -17,7 +17,7 @@ from policies.rewards import final_scores, token_rewards
 from policies.rollouts import Rollout
 from policies.statistics import standardised, whiten
 from policies.updates import Experience
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from records.ppo_choices import WhitenScope
 
 

@@ -18,7 +18,7 @@ from policies.ppo_models import Models
 from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed, score_rows
 from policies.statistics import Moments, masked_moments, standardised
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from records.ppo_choices import TruncationRule
 
 

@@ -18,7 +18,7 @@ from policies.ppo_progress import Progress
 from policies.rollouts import Rollout, groups_of, sample_rollout
 from policies.scoring import Scores, score_rows
 from policies.updates import Experience, Learners, UpdateMetrics, update_
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 
 
 class Stopwatch:

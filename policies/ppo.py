@@ -30,7 +30,7 @@ from policies.rollouts import Rollout
 from policies.scoring import Scores, derived_seed
 from policies.statistics import explained_variance, masked_moments
 from policies.updates import Experience
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from records.prompts import read_prompts
 from records.rundirs import RunDirectory, RunSpec
 

@@ -37,9 +37,10 @@ from policies.reward_adapters import (
 )
 from policies.scoring import SharedScorer, load_score_fn, refuse_other_tokenizer, shared_monitor
 from policies.updates import Learner, Learners
-from records.configs import GENERAL, OptimizerConfig, PPOConfig, Schedule
+from records.policy_configs import PPOConfig
 from records.ppo_choices import ValueNetwork
 from records.preferences import Axis
+from records.run_configs import GENERAL, OptimizerConfig, Schedule
 from records.rundirs import RunSpec
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from language.tokenizers import load_tokenizer, train_tokenizer
 from policies.batches import steps_by_tokens
 from policies.encoding import encode_demonstrations, exchange_texts
 from policies.supervised import train_on_rows
-from records.configs import PretrainConfig
+from records.policy_configs import PretrainConfig
 from records.prompts import Demonstration, read_demonstrations
 from records.rundirs import RunDirectory, RunSpec
 

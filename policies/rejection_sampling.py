@@ -43,8 +43,8 @@ from policies.selection import (
 from policies.sft import finetune, num_finetune_steps
 from policies.supervised import load_start, save_finetuned
 from policies.temperature_sweep import num_sweep_chunks, sweep_temperatures
-from records.configs import RejectionSamplingConfig
 from records.files import write_json_atomically
+from records.policy_configs import RejectionSamplingConfig
 from records.prompts import read_prompts
 from records.rundirs import RunDirectory, RunSpec
 

@@ -24,9 +24,10 @@ from language.scalars import HandOut, score_rows
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.networks import Networks
 from policies.scoring import refuse_other_tokenizer
-from records.configs import GENERAL, PPOConfig
+from records.policy_configs import PPOConfig
 from records.ppo_choices import RewardNetwork
 from records.preferences import Axis
+from records.run_configs import GENERAL
 
 logger = logging.getLogger(__name__)
 

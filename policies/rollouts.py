@@ -19,7 +19,7 @@ from language.packing import PackedRows, pack_rows
 from language.rows import TokenRow
 from language.training import micro_batches
 from policies.encoding import EncodedPrompt
-from records.configs import SamplingConfig
+from records.run_configs import SamplingConfig
 
 
 class Rollout(NamedTuple):

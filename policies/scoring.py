@@ -32,7 +32,7 @@ class Scores(NamedTuple):
 
 
 class ScoredConfig(Protocol):
-    """What is read of a run's config; `records.configs` says what each field means."""
+    """What is read of a run's config; `records.policy_configs` says what each field means."""
 
     @property
     def score_function(self) -> str:

@@ -11,7 +11,7 @@ from language.tokenizers import load_tokenizer
 from policies.batches import steps_by_rows
 from policies.encoding import encode_demonstrations
 from policies.supervised import Trained, load_start, save_finetuned, train_on_rows
-from records.configs import SFTConfig
+from records.policy_configs import SFTConfig
 from records.prompts import read_demonstrations
 from records.rundirs import RunDirectory, RunSpec
 

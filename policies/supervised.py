@@ -27,7 +27,7 @@ from language.rows import TokenRow
 from language.runs import RunContext
 from language.sharding import ShardedModel, save_output, weights_of
 from language.training import train_in_steps
-from records.configs import PretrainConfig, SFTConfig
+from records.policy_configs import PretrainConfig, SFTConfig
 from records.rundirs import RunDirectory
 
 

@@ -21,8 +21,8 @@ from policies.chunks import StoredChunks, work_in_chunks
 from policies.curves import curve_sizes, expected_best
 from policies.encoding import EncodedPrompt
 from policies.scoring import derived_seed
-from records.configs import RejectionSamplingConfig
 from records.files import write_json_atomically
+from records.policy_configs import RejectionSamplingConfig
 from records.rundirs import RunDirectory
 
 

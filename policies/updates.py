@@ -20,7 +20,7 @@ from policies.losses import policy_losses, token_mean, value_losses
 from policies.networks import Networks, packed_values, policy_pass, value_pass
 from policies.rollouts import Group, Rollout, groups_of
 from policies.statistics import Moments
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 
 
 class Learner(NamedTuple):

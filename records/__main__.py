@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from records.configs import MARGINS, MarginTable, RunKind
 from records.errors import RecordError
 from records.exports import export_for_trl
 from records.fields import Config, FieldDoc
 from records.preferences import Axis
 from records.presets import PRESETS, preset
+from records.reward_configs import MARGINS, MarginTable
+from records.run_configs import RunKind
 from records.run_kinds import COMMANDS, CONFIGS
 from records.servers import SERVERS_VARIABLE, ServerConfig
 from records.sft_presets import SFT_PRESETS, sft_preset
@@ -20,8 +21,8 @@ from records.sft_presets import SFT_PRESETS, sft_preset
 _HEADER = """# Configuration of runs
 
 Each run reads `config.json` in its run directory. These are its fields, with default and bounds;
-the text of a field stands in `records/configs.py`, `records/import_configs.py`,
-`records/instruction_configs.py` or `records/servers.py`, under the field, and nowhere else.
+the text of a field stands under it in `records/*_configs.py`, `records/ppo_choices.py` or
+`records/servers.py`, and nowhere else.
 This page is written by `python -m records`.
 """
 

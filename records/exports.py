@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from records.chat_templates import CHAT_TEMPLATE
-from records.configs import MARGINS, MarginTable
 from records.files import folder_written_atomically
 from records.preferences import Axis, Preference, Rating
+from records.reward_configs import MARGINS, MarginTable
 from records.snapshots import read_snapshot
 
 _ROWS_PER_GROUP = 4096

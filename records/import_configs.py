@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from records.configs import RunConfig
 from records.fields import bounded
 from records.hub_names import check_hub_name, check_revision
+from records.run_configs import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from records.configs import RunConfig, SamplingConfig, SFTConfig
 from records.errors import RecordError
 from records.fields import bounded
+from records.policy_configs import SFTConfig
+from records.run_configs import RunConfig, SamplingConfig
 from records.servers import LOCAL, check_engine_name
 
 

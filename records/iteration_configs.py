@@ -3,16 +3,12 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from records.configs import (
-    EvaluationConfig,
-    PPOConfig,
-    RejectionSamplingConfig,
-    RewardModelConfig,
-)
 from records.errors import RecordError
 from records.fields import Config, bounded
+from records.policy_configs import EvaluationConfig, PPOConfig, RejectionSamplingConfig
 from records.ppo_choices import RewardNetwork
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
 
 
 class Algorithm(StrEnum):

@@ -7,9 +7,10 @@ the paper leaves open keeps the default that stands at the field.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from records.configs import OptimizerConfig, RewardModelConfig, Whole
 from records.errors import RecordError
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig, Whole
+from records.run_configs import OptimizerConfig
 
 _LEARNING_RATES = {"rm-7b": 1e-5, "rm-13b": 1e-5, "rm-34b": 1e-5, "rm-70b": 5e-6}
 SANDBOX = "rm-sandbox"

@@ -1,22 +1,20 @@
 """Each kind of run with its config class and its command."""
 
-from records.configs import (
-    EvaluationConfig,
-    PPOConfig,
-    PretrainConfig,
-    RejectionSamplingConfig,
-    RewardEvaluationConfig,
-    RewardModelConfig,
-    RunConfig,
-    RunKind,
-    SFTConfig,
-)
 from records.import_configs import ImportConfig
 from records.instruction_configs import (
     ContextDistillationConfig,
     GhostAttentionConfig,
     PersistenceConfig,
 )
+from records.policy_configs import (
+    EvaluationConfig,
+    PPOConfig,
+    PretrainConfig,
+    RejectionSamplingConfig,
+    SFTConfig,
+)
+from records.reward_configs import RewardEvaluationConfig, RewardModelConfig
+from records.run_configs import RunConfig, RunKind
 
 CONFIGS: dict[RunKind, type[RunConfig]] = {
     RunKind.IMPORT: ImportConfig,

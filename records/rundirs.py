@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from records.configs import RunConfig, RunKind
 from records.errors import ExplainedError, RecordError
 from records.files import write_json_atomically
+from records.run_configs import RunConfig, RunKind
 from records.run_kinds import CONFIGS
 
 

@@ -8,8 +8,9 @@ that stands at the field. By size only memory differs, which changes no result b
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from records.configs import OptimizerConfig, Schedule, SFTConfig
 from records.errors import RecordError
+from records.policy_configs import SFTConfig
+from records.run_configs import OptimizerConfig, Schedule
 
 _TOKENS_PER_MICROBATCH = {"sft-7b": 16384, "sft-13b": 8192, "sft-34b": 4096, "sft-70b": 4096}
 SFT_SANDBOX = "sft-sandbox"

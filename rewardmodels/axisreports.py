@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from records.configs import RewardEvaluationConfig
 from records.preferences import Rating, SafetyBin
+from records.reward_configs import RewardEvaluationConfig
 from records.statistics import score_histogram
 from rewardmodels.biases import length_bias
 from rewardmodels.calibration import (

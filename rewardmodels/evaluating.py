@@ -15,9 +15,9 @@ from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 from language.runs import RunContext, RunStopped
 from language.scalars import load_scalar_model
 from language.tokenizers import load_tokenizer, tokenizer_digest
-from records.configs import RewardEvaluationConfig
 from records.files import folder_written_atomically, write_json_atomically
 from records.preferences import Preference
+from records.reward_configs import RewardEvaluationConfig
 from records.rundirs import RunDirectory, RunSpec
 from records.snapshots import read_snapshot
 from records.statistics import sigmoid

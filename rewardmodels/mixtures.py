@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from records.configs import RewardModelConfig, Whole
 from records.preferences import Axis, Preference
+from records.reward_configs import RewardModelConfig, Whole
 from records.snapshots import read_snapshot
 
 

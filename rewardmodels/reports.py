@@ -13,7 +13,7 @@ from torch import Tensor
 from language.distributed import share_out, world
 from language.scalars import Scorer, load_scalar_model, score_rows
 from language.sharding import ShardedModel
-from records.configs import RewardModelConfig
+from records.reward_configs import RewardModelConfig
 from records.statistics import score_histogram
 from rewardmodels.data import Pair
 from rewardmodels.losses import margins_of, ranking_loss

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from language.runs import run_main
-from records.configs import RewardModelConfig
 from records.errors import RecordError
 from records.files import write_json_atomically
+from records.reward_configs import RewardModelConfig
 from records.rundirs import RunDirectory
 from rewardmodels.training import train
 

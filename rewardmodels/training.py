@@ -26,7 +26,7 @@ from language.scalars import create_scalar_model
 from language.sharding import Weights, save_output, weights_of
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from language.training import train_in_steps
-from records.configs import RewardModelConfig
+from records.reward_configs import RewardModelConfig
 from records.rundirs import RunDirectory, RunSpec
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import EncodedPairs, Pair, encode_pairs

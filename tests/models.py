@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from language.models import create_policy, save_model
 from language.tokenizers import train_tokenizer
-from records.configs import ModelShape
+from records.run_configs import ModelShape
 
 TEXTS = (
     "hello, how are you today? i am fine, thank you.",

@@ -2,7 +2,8 @@
 
 from django.db import transaction
 
-from records.configs import RunKind, SFTConfig
+from records.policy_configs import SFTConfig
+from records.run_configs import RunKind
 from registry.models import Artifact, PolicyVersion, Run
 from registry.services import create_run
 from workers import dispatch

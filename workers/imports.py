@@ -2,8 +2,8 @@
 
 from django.db import transaction
 
-from records.configs import RunKind
 from records.import_configs import ImportConfig
+from records.run_configs import RunKind
 from registry.models import Run
 from registry.services import create_run
 from workers import dispatch

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from django.db import transaction
 
-from records.configs import RunConfig, RunKind
 from records.constraints import Constraint, write_constraints
 from records.errors import RecordError
 from records.instruction_configs import (
@@ -16,6 +15,7 @@ from records.instruction_configs import (
 )
 from records.preferences import Axis
 from records.preprompts import Preprompt, write_preprompts
+from records.run_configs import RunConfig, RunKind
 from registry.models import Artifact, PolicyVersion, RewardModelVersion, Run, Snapshot
 from registry.services import create_run, publish_artifact
 from workers import dispatch

@@ -16,9 +16,9 @@ from django.db.models import QuerySet
 
 from annotation.models import Round
 from annotation.snapshots import freeze_snapshot
-from records.configs import RewardModelConfig
 from records.errors import RecordError
 from records.iteration_configs import IterationConfig, Promotion
+from records.reward_configs import RewardModelConfig
 from registry import services
 from registry.errors import IterationRunningError, TransitionError
 from registry.models import Iteration, PolicyVersion, Run, Snapshot

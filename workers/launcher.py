@@ -23,7 +23,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
-from records.configs import RunConfig, RunKind
+from records.run_configs import RunConfig, RunKind
 from records.run_kinds import COMMANDS
 from records.rundirs import RunBusyError, RunDirectory
 from registry import services

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from django.db import transaction
 
-from records.configs import RewardEvaluationConfig, RewardModelConfig, RunKind
 from records.errors import RecordError
+from records.reward_configs import RewardEvaluationConfig, RewardModelConfig
+from records.run_configs import RunKind
 from registry.models import Artifact, RewardModelVersion, Run, Snapshot
 from registry.services import create_run
 from workers import dispatch

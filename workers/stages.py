@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from django.db.models import Q
 
-from records.configs import GENERAL, RewardModelConfig, RunConfig, RunKind
 from records.errors import RecordError
 from records.iteration_configs import (
     Algorithm,
@@ -22,6 +21,8 @@ from records.iteration_configs import (
     RejectionSamplingStart,
     RewardModelStart,
 )
+from records.reward_configs import RewardModelConfig
+from records.run_configs import GENERAL, RunConfig, RunKind
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run, Snapshot
 from workers.prompt_sets import PromptUse, prompt_set
 

@@ -15,7 +15,7 @@ import torch
 from language.runs import RunContext, seed_everything
 from policies.iterations import Stopwatch
 from policies.ppo import ppo
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from records.rundirs import RunDirectory
 
 WARMUP_ITERATIONS = 1

@@ -14,7 +14,7 @@ import torch
 
 from language.runs import RunContext, seed_everything
 from policies.sft import sft
-from records.configs import RunKind
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory
 from rewardmodels.training import train
 

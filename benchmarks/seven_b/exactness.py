@@ -29,7 +29,7 @@ from language.logprobs import response_losses
 from language.precision import cast_parameters_
 from language.rows import TokenRow, pad_rows
 from language.scalars import head_of
-from records.configs import RewardModelConfig
+from records.reward_configs import RewardModelConfig
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
 from rewardmodels.training import pair_losses

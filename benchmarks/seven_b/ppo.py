@@ -33,10 +33,11 @@ from policies.ppo_progress import Progress
 from policies.reward_adapters import NetworkScorer
 from policies.rollouts import Rollout
 from policies.statistics import Moments
-from records.configs import PPOConfig, SamplingConfig
 from records.dialogues import Dialogue
+from records.policy_configs import PPOConfig
 from records.preferences import Axis
 from records.prompts import Prompt
+from records.run_configs import SamplingConfig
 from rewardmodels.scoring import RewardScorer
 
 _RANK, _ALPHA, _MAX_PROMPT = 16, 32, 512

@@ -18,7 +18,7 @@ from benchmarks.seven_b.work import (
 from language.optimizers import create_optimizer
 from language.precision import enable_activation_checkpointing_
 from language.training import StepLearner, create_learner, take_step_
-from records.configs import RewardModelConfig
+from records.reward_configs import RewardModelConfig
 from rewardmodels.data import Pair
 from rewardmodels.training import PairObjective, pair_losses, weights_for
 

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
-from records.configs import RunConfig, RunKind
+from records.run_configs import RunConfig, RunKind
 from records.run_kinds import CONFIGS
 from records.rundirs import RunDirectory
 from registry.models.artifacts import Artifact

@@ -3,8 +3,8 @@
 from django.db import models
 from django.db.models import Q
 
-from records.configs import GENERAL
 from records.preferences import Axis
+from records.run_configs import GENERAL
 from registry.models.artifacts import Artifact
 from registry.models.iterations import Iteration
 from registry.models.runs import Run

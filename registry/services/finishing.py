@@ -8,7 +8,8 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from records.configs import RewardModelConfig, RunKind
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from registry.errors import ArtifactError, NameTakenError
 from registry.models import (
     Artifact,

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Coalesce, Concat, Now
 
-from records.configs import RunConfig, RunKind
+from records.run_configs import RunConfig, RunKind
 from records.run_kinds import CONFIGS
 from records.rundirs import RunDirectory, RunSpec
 from records.rundirs import RunInput as SpecInput

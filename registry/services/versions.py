@@ -5,8 +5,9 @@ from typing import NamedTuple
 from django.db import transaction
 from django.db.models.functions import Now
 
-from records.configs import RewardModelConfig, RunConfig, RunKind
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunConfig, RunKind
 from registry.errors import NameTakenError
 from registry.models import Artifact, PolicyVersion, RewardModelVersion
 

@@ -29,8 +29,8 @@ from benchmarks.ablations import (
     untagged,
 )
 from language.scores import gated_score
-from records.configs import ModelShape
 from records.prompts import read_prompts, write_prompts
+from records.run_configs import ModelShape
 from records.statistics import Proportion
 from simulation.corpus import sample_prompts
 from workers.demo.scales import SandboxScale

@@ -11,7 +11,8 @@ from language.checkpoints import latest_checkpoint, unpack_model
 from language.models import load_policy
 from language.runs import RunContext
 from policies.ppo import ppo
-from records.configs import PPOConfig, RunKind, SamplingConfig, SFTConfig
+from records.policy_configs import PPOConfig, SFTConfig
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory
 from tests.policies.toys import (
     LEARNING,

@@ -20,8 +20,8 @@ from annotation import services as annotation
 from annotation.models import Demonstration, User
 from annotation.scale import Side
 from policies.temperature_sweep import choose_temperature
-from records.configs import RunKind
 from records.preferences import Axis, Rating
+from records.run_configs import RunKind
 from registry import services
 from tests.browser.conftest import NARROW, WIDE, OpenPage
 from tests.browser.recordings import folder_for

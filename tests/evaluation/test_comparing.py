@@ -16,10 +16,11 @@ from language.models import save_model
 from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model
 from language.tokenizers import train_tokenizer
-from records.configs import EvaluationConfig, RunKind, SamplingConfig
 from records.dialogues import Dialogue
 from records.errors import RecordError
+from records.policy_configs import EvaluationConfig
 from records.prompts import Prompt, write_prompts
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from tests.models import TEXTS, tiny_tokenizer, write_tiny_policy
 

@@ -18,10 +18,10 @@ from evaluation.persistence import (
 from evaluation.sandbox import obeys_rule
 from language.engines import LocalEngine
 from language.runs import RunContext
-from records.configs import RunKind, SamplingConfig
 from records.constraints import Constraint, Instruction, write_constraints
 from records.errors import RecordError
 from records.instruction_configs import PersistenceConfig
+from records.run_configs import RunKind, SamplingConfig
 from records.scripts import Script
 from simulation.instructions import sandbox_constraints
 from tests.models import tiny_policy, tiny_tokenizer, write_tiny_policy

@@ -12,9 +12,10 @@ from evaluation.persistence import measure_persistence
 from language.proofs import WrongWeightsError
 from language.runs import Command, RunContext
 from language.transport import ServerUnavailableError
-from records.configs import EvaluationConfig, RunConfig, RunKind, SamplingConfig
 from records.errors import RecordError
 from records.instruction_configs import PersistenceConfig
+from records.policy_configs import EvaluationConfig
+from records.run_configs import RunConfig, RunKind, SamplingConfig
 from tests.policies.toys import create_run, only, write_inputs, write_reward_model
 from tests.serving import Running, serving_transformers, write_spoken_policy
 

@@ -3,9 +3,9 @@
 from evaluation.responses import EncodedPrompt, encode_prompts, sample_responses
 from language.chat import encode_prompt
 from language.engines import LocalEngine
-from records.configs import SamplingConfig
 from records.dialogues import Dialogue
 from records.prompts import Prompt
+from records.run_configs import SamplingConfig
 from tests.models import tiny_policy, tiny_tokenizer
 
 SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=8)

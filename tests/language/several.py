@@ -20,7 +20,7 @@ from policies.ppo import ppo
 from policies.pretrain import pretrain
 from policies.rejection_sampling import rejection_sampling
 from policies.sft import sft
-from records.configs import RunConfig, RunKind
+from records.run_configs import RunConfig, RunKind
 from records.rundirs import RunDirectory, RunSpec
 from rewardmodels.training import train
 

@@ -23,7 +23,7 @@ from language.checkpoints import (
     unpack_rng,
 )
 from language.optimizers import create_optimizer, create_schedule
-from records.configs import OptimizerConfig
+from records.run_configs import OptimizerConfig
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2**40])}
 

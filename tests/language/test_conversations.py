@@ -6,7 +6,7 @@ from language.chat import encode_prompt
 from language.conversations import Candidates, Spoken, hold_conversations
 from language.engines import LocalEngine
 from language.generation import GenerationRequest, generate
-from records.configs import SamplingConfig
+from records.run_configs import SamplingConfig
 from records.scripts import Script
 from tests.models import tiny_policy, tiny_tokenizer
 

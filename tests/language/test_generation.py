@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from language.generation import GenerationRequest, generate
 from language.models import create_policy
-from records.configs import ModelShape
+from records.run_configs import ModelShape
 from tests.language.asking import ENDS, EOS, largest_error, ragged_requests, request
 from tests.models import tiny_policy, tiny_tokenizer
 

@@ -16,7 +16,7 @@ from language.models import (
 )
 from language.rows import TokenRow, pad_rows
 from language.tokenizers import train_tokenizer
-from records.configs import ModelShape
+from records.run_configs import ModelShape
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer, write_tiny_policy
 
 SHAPE = ModelShape(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=4)

@@ -10,7 +10,7 @@ from language.monitors import Monitor, load_monitor
 from language.rows import TokenRow
 from language.scalars import create_scalar_model, load_scalar_model, row_scalars
 from language.tokenizers import train_tokenizer
-from records.configs import ModelShape
+from records.run_configs import ModelShape
 from tests.models import TEXTS, tiny_tokenizer, write_tiny_policy
 
 ROWS = [

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from language.optimizers import create_optimizer, create_schedule, learning_rate_factor
-from records.configs import OptimizerConfig, Schedule
+from records.run_configs import OptimizerConfig, Schedule
 
 CONFIG = OptimizerConfig(
     learning_rate=0.1,

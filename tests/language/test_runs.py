@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from language.runs import RunContext, run_main
-from records.configs import RunKind, SFTConfig
+from records.policy_configs import SFTConfig
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunSpec
 from tests.language.running import TOTAL_STEPS, count, fail
 

@@ -19,18 +19,11 @@ from transformers import LlamaForSequenceClassification
 from language.runs import RunStopped, seed_everything
 from language.scalars import load_scalar_model, score_rows
 from language.training import micro_batches
-from records.configs import (
-    ModelShape,
-    OptimizerConfig,
-    PretrainConfig,
-    RewardModelConfig,
-    RunConfig,
-    RunKind,
-    Schedule,
-    SFTConfig,
-)
+from records.policy_configs import PretrainConfig, SFTConfig
 from records.preferences import Axis, SafetyBin
 from records.prompts import write_demonstrations
+from records.reward_configs import RewardModelConfig
+from records.run_configs import ModelShape, OptimizerConfig, RunConfig, RunKind, Schedule
 from records.rundirs import RunDirectory
 from rewardmodels.data import encode_pairs
 from tests.language.several import COMMANDS, Interrupted

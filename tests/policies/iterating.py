@@ -25,7 +25,7 @@ from policies.iterations import Stopwatch, iterate_
 from policies.ppo import ppo
 from policies.ppo_models import create_learners, load_models
 from policies.ppo_progress import Progress
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from records.rundirs import RunDirectory, RunSpec
 from tests.language.several import work_off
 from tests.policies.toys import encoded, prompts

@@ -23,12 +23,13 @@ from policies.distilled import (
     pair_prompts,
     report,
 )
-from records.configs import RunKind, SamplingConfig, SFTConfig
 from records.dialogues import Dialogue
 from records.errors import RecordError
 from records.instruction_configs import ContextDistillationConfig, PrepromptChoice
+from records.policy_configs import SFTConfig
 from records.preprompts import Preprompt, write_preprompts
 from records.prompts import Prompt, read_demonstrations, read_prompts
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory
 from rewardmodels.scoring import score_rows
 from tests.models import tiny_tokenizer

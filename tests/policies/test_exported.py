@@ -15,15 +15,9 @@ from language.templates import messages_of
 from language.tokenizers import load_tokenizer
 from policies.ppo import ppo
 from policies.rejection_sampling import rejection_sampling
-from records.configs import (
-    PPOConfig,
-    RejectionSamplingConfig,
-    RunConfig,
-    RunKind,
-    SamplingConfig,
-    SFTConfig,
-)
 from records.dialogues import Dialogue
+from records.policy_configs import PPOConfig, RejectionSamplingConfig, SFTConfig
+from records.run_configs import RunConfig, RunKind, SamplingConfig
 from tests.policies.toys import (
     LEARNING,
     create_run,

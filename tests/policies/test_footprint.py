@@ -9,7 +9,7 @@ from language.scalars import share_trunk
 from policies.footprint import footprint_of
 from policies.networks import adapter_networks
 from policies.ppo_models import create_learners
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from tests.models import tiny_policy
 from tests.policies.toys import separate
 

@@ -23,11 +23,12 @@ from policies.instructed import (
     plan_dialogues,
     trained_rows,
 )
-from records.configs import RunKind, SamplingConfig, SFTConfig
 from records.constraints import Constraint, write_constraints
 from records.errors import RecordError
 from records.instruction_configs import GhostAttentionConfig, Placement, TrainedTurns
+from records.policy_configs import SFTConfig
 from records.prompts import read_demonstrations
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory
 from records.scripts import Script
 from tests.models import tiny_policy, tiny_tokenizer

@@ -15,10 +15,10 @@ from language.generation import GenerationRequest, generate
 from language.kept_adapters import weights_digest
 from language.models import load_policy
 from language.tokenizers import load_tokenizer, tokenizer_digest
-from records.configs import RunKind
 from records.dialogues import Dialogue
 from records.errors import RecordError
 from records.import_configs import ImportConfig
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory
 from tests.hub import COMMIT, NAME, hub_environment, write_fast_tokenizer, write_hub_cache
 from tests.language.wires import Wire, response, wire

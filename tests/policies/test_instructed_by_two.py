@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from language.runs import seed_everything
-from records.configs import OptimizerConfig, RunConfig, RunKind
 from records.constraints import write_constraints
 from records.instruction_configs import PersistenceConfig
 from records.preprompts import Preprompt, write_preprompts
+from records.run_configs import OptimizerConfig, RunConfig, RunKind
 from records.rundirs import RunDirectory
 from tests.language.several import COMMANDS, Interrupted
 from tests.models import write_tiny_policy

@@ -13,7 +13,7 @@ from language.scalars import head_of, load_scalar_model
 from policies.networks import POLICY, Networks, adapter_networks, logprobs_of, shared_networks
 from policies.ppo_models import create_learners
 from policies.rollouts import Rollout, groups_of
-from records.configs import PPOConfig
+from records.policy_configs import PPOConfig
 from tests.models import tiny_policy, tiny_tokenizer
 from tests.policies.toys import sampled
 

@@ -17,16 +17,11 @@ from policies.heldout import HeldOutLook, objective_of
 from policies.ppo import ppo
 from policies.ppo_progress import Progress
 from policies.statistics import Moments
-from records.configs import (
-    KLEstimator,
-    OptimizerConfig,
-    PPOConfig,
-    RunKind,
-    SamplingConfig,
-    Schedule,
-)
 from records.errors import RecordError
+from records.policy_configs import PPOConfig
+from records.ppo_choices import KLEstimator
 from records.prompts import write_prompts
+from records.run_configs import OptimizerConfig, RunKind, SamplingConfig, Schedule
 from records.rundirs import RunDirectory
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer, write_tiny_policy
 from tests.policies.toys import (

@@ -17,8 +17,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from records.configs import PPOConfig, RunKind
+from records.policy_configs import PPOConfig
 from records.ppo_choices import ValueNetwork, WhitenScope
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from tests.language.several import work_off
 from tests.policies.iterating import iteration_of

@@ -14,7 +14,7 @@ from language.runs import RunContext, RunStopped
 from language.scalars import load_scalar_model
 from language.tokenizers import train_tokenizer
 from policies.ppo import ppo
-from records.configs import PPOConfig, RunKind
+from records.policy_configs import PPOConfig
 from records.ppo_choices import (
     AlarmConfig,
     KLEstimator,
@@ -23,6 +23,7 @@ from records.ppo_choices import (
     ValueNetwork,
     WhitenScope,
 )
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory
 from tests.models import TEXTS
 from tests.policies.test_ppo import CONFIG, ROLES, run, summary_of

@@ -10,8 +10,9 @@ from language.models import load_policy
 from language.runs import RunContext, RunStopped
 from language.tokenizers import load_tokenizer, tokenizer_digest
 from policies.pretrain import pretrain, whole_row
-from records.configs import ModelShape, PretrainConfig, RunKind
+from records.policy_configs import PretrainConfig
 from records.prompts import write_demonstrations
+from records.run_configs import ModelShape, RunKind
 from records.rundirs import RunDirectory
 from tests.policies.toys import (
     LEARNING,

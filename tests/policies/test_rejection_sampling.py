@@ -22,9 +22,10 @@ from policies.pool import PoolSample, prompt_key, read_pool
 from policies.rejection_sampling import rejection_sampling
 from policies.selection import read_selected_rows, rescore_pool
 from policies.sft import sft
-from records.configs import RejectionSamplingConfig, RunKind, SamplingConfig, SFTConfig
+from records.policy_configs import RejectionSamplingConfig, SFTConfig
 from records.preferences import Axis
 from records.prompts import read_demonstrations, read_prompts, write_prompts
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory
 from rewardmodels.scoring import load_score_fn
 from tests.models import TEXTS, tiny_policy, tiny_tokenizer

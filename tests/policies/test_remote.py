@@ -14,12 +14,13 @@ from policies.context_distillation import context_distillation, read_pairs
 from policies.ghost_attention import ghost_attention
 from policies.ppo import ppo
 from policies.rejection_sampling import rejection_sampling
-from records.configs import PPOConfig, RejectionSamplingConfig, RunKind, SamplingConfig, SFTConfig
 from records.constraints import write_constraints
 from records.errors import RecordError
 from records.instruction_configs import ContextDistillationConfig, GhostAttentionConfig
+from records.policy_configs import PPOConfig, RejectionSamplingConfig, SFTConfig
 from records.preprompts import Preprompt, write_preprompts
 from records.prompts import read_demonstrations
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory
 from simulation.instructions import sandbox_constraints
 from tests.policies.toys import (

@@ -24,10 +24,11 @@ from policies.networks import WHITE, Networks, adapter_networks, logprobs_of, pa
 from policies.ppo import ppo
 from policies.reward_adapters import NetworkScorer, find_reward_adapters
 from policies.rollouts import Rollout, groups_of
-from records.configs import PPOConfig, RunKind
 from records.errors import RecordError
+from records.policy_configs import PPOConfig
 from records.ppo_choices import RewardNetwork, ValueNetwork
 from records.preferences import Axis
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory
 from tests.models import write_tiny_policy
 from tests.policies.test_ppo import CONFIG, ROLES, summary_of

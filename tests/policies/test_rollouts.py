@@ -19,7 +19,7 @@ from policies.networks import (
 from policies.rollouts import Rollout, groups_of, sample_rollout
 from policies.scoring import derived_seed
 from policies.statistics import Moments
-from records.configs import SamplingConfig
+from records.run_configs import SamplingConfig
 from tests.models import tiny_policy, write_tiny_policy
 from tests.policies.toys import encoded, prompts, separate
 

@@ -17,8 +17,9 @@ from language.rows import TokenRow
 from language.runs import RunContext, RunStopped
 from policies.encoding import encode_demonstrations
 from policies.sft import num_finetune_steps, sft
-from records.configs import RunKind, SFTConfig
+from records.policy_configs import SFTConfig
 from records.prompts import write_demonstrations
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory
 from tests.models import tiny_policy, tiny_tokenizer
 from tests.policies.toys import (

@@ -17,7 +17,8 @@ from policies.candidates import Candidate, Chunk, read_chunk
 from policies.chunks import StoredChunks
 from policies.rejection_sampling import rejection_sampling
 from policies.temperature_sweep import Tried, choose_temperature, sweep_places
-from records.configs import RejectionSamplingConfig, RunKind, SamplingConfig
+from records.policy_configs import RejectionSamplingConfig
+from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory
 from tests.models import tiny_tokenizer
 from tests.policies.test_rejection_sampling import CONFIG, ROLES, assert_same, run, summary_of

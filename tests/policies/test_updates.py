@@ -20,7 +20,8 @@ from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed
 from policies.statistics import Moments, whiten
 from policies.updates import Experience, Learner, UpdateMetrics, draw_minibatches, update_
-from records.configs import OptimizerConfig, PPOConfig, SamplingConfig
+from records.policy_configs import PPOConfig
+from records.run_configs import OptimizerConfig, SamplingConfig
 from tests.models import tiny_policy, write_tiny_policy
 from tests.policies.toys import LEARNING, encoded, prompts, separate
 

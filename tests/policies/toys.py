@@ -35,16 +35,10 @@ from policies.encoding import EncodedPrompt
 from policies.networks import Networks, separate_networks
 from policies.ppo import ppo
 from policies.rollouts import Rollout, sample_rollout
-from records.configs import (
-    OptimizerConfig,
-    PPOConfig,
-    RunConfig,
-    RunKind,
-    SamplingConfig,
-    Schedule,
-)
 from records.dialogues import Dialogue
+from records.policy_configs import PPOConfig
 from records.prompts import Demonstration, Prompt, write_demonstrations, write_prompts
+from records.run_configs import OptimizerConfig, RunConfig, RunKind, SamplingConfig, Schedule
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from tests.models import tiny_policy, tiny_tokenizer, write_tiny_policy
 

@@ -5,19 +5,12 @@ import json
 
 import pytest
 
-from records.configs import (
-    MARGINS,
-    MarginTable,
-    PPOConfig,
-    RejectionSamplingConfig,
-    RewardModelConfig,
-    RunConfig,
-    RunKind,
-    SFTConfig,
-)
 from records.errors import RecordError
 from records.functions import load_function
+from records.policy_configs import PPOConfig, RejectionSamplingConfig, SFTConfig
 from records.preferences import Rating
+from records.reward_configs import MARGINS, MarginTable, RewardModelConfig
+from records.run_configs import RunConfig, RunKind
 from records.run_kinds import COMMANDS, CONFIGS
 from records.sweeps import FIGURE_8_TEMPERATURES
 
@@ -123,7 +116,9 @@ def test_the_defaults_are_the_papers() -> None:
     assert (sft.batch_size, sft.num_epochs, sft.optimizer.learning_rate) == (64, 2, 2e-5)
 
 
-@pytest.mark.parametrize("name", ["os:system", "records.configs:PPOConfig", "policies", "a.b:c"])
+@pytest.mark.parametrize(
+    "name", ["os:system", "records.policy_configs:PPOConfig", "policies", "a.b:c"]
+)
 def test_a_function_name_outside_the_training_packages_is_refused(name: str) -> None:
     with pytest.raises(RecordError, match="score_function"):
         load_function("score_function", name)

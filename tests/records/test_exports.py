@@ -9,10 +9,10 @@ from transformers import AutoTokenizer
 
 from language.chat import encode_dialogue
 from records.__main__ import main
-from records.configs import MARGINS, MarginTable
 from records.dialogues import Dialogue
 from records.exports import export_for_trl, messages_of
 from records.preferences import Axis, Rating
+from records.reward_configs import MARGINS, MarginTable
 from records.snapshots import write_snapshot
 from tests.models import tiny_tokenizer
 from tests.rewardmodels.toys import preference

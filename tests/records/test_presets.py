@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from records.__main__ import main
-from records.configs import MARGINS, MarginTable, RewardModelConfig, RunKind, Schedule, Whole
 from records.errors import RecordError
 from records.preferences import Axis
 from records.presets import PRESETS, preset
+from records.reward_configs import MARGINS, MarginTable, RewardModelConfig, Whole
+from records.run_configs import RunKind, Schedule
 from records.rundirs import RunDirectory
 from records.sft_presets import SFT_PRESETS, sft_preset
 

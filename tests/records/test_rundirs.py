@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from records.configs import PPOConfig, RunKind
 from records.digests import digest_path
 from records.errors import RecordError
 from records.files import folder_written_atomically, write_json_atomically
+from records.policy_configs import PPOConfig
+from records.run_configs import RunKind
 from records.rundirs import RunBusyError, RunDirectory, RunInput, RunSpec
 
 SPEC = RunSpec(

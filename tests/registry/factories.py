@@ -7,14 +7,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from records.configs import (
-    EvaluationConfig,
-    RewardModelConfig,
-    RunConfig,
-    RunKind,
-    SFTConfig,
-)
+from records.policy_configs import EvaluationConfig, SFTConfig
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunConfig, RunKind
 from registry.models import Artifact, Run
 from registry.services import claim_run, create_run
 from tests.factories import make_artifact

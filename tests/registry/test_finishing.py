@@ -2,8 +2,10 @@
 
 import pytest
 
-from records.configs import RejectionSamplingConfig, RewardModelConfig, RunKind
+from records.policy_configs import RejectionSamplingConfig
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from registry.errors import ArtifactError, ClaimLostError, NameTakenError
 from registry.models import PolicyVersion, RewardModelVersion, Run, RunOutput
 from registry.services import claim_run, create_run, fail_run, finish_run, register_policy

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
-from records.configs import RejectionSamplingConfig, RewardModelConfig, RunKind, SFTConfig
 from records.dialogues import Dialogue
+from records.policy_configs import RejectionSamplingConfig, SFTConfig
 from records.preferences import Axis, Preference
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from records.snapshots import write_snapshot
 from registry.models import Artifact, PolicyVersion, RewardModelVersion, Run, Snapshot
 from registry.selectors import learners_of, lineage_of

@@ -5,8 +5,10 @@ import json
 import pytest
 from django.db import IntegrityError, transaction
 
-from records.configs import RewardModelConfig, RunKind, SFTConfig
+from records.policy_configs import SFTConfig
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from registry.errors import ClaimLostError, NameTakenError, TransitionError
 from registry.models import Run, RunMetric
 from registry.selectors import claimable_run_ids, is_cancel_requested, run_metrics

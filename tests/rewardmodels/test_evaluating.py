@@ -13,8 +13,9 @@ import torch
 
 from language.models import save_model
 from language.scalars import create_scalar_model
-from records.configs import RewardEvaluationConfig, RewardModelConfig, RunKind
 from records.preferences import Axis, Rating, SafetyBin
+from records.reward_configs import RewardEvaluationConfig, RewardModelConfig
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from rewardmodels.evaluating import build_report, evaluate, list_disagreements
 from rewardmodels.scored import read_scored_pairs

@@ -11,7 +11,7 @@ from language.models import save_model
 from language.rows import TokenRow
 from language.scalars import create_scalar_model, load_scalar_model, score_rows
 from language.tokenizers import load_tokenizer
-from records.configs import RewardModelConfig
+from records.reward_configs import RewardModelConfig
 from rewardmodels.training import train
 from tests.models import tiny_tokenizer, write_tiny_policy
 from tests.rewardmodels.toys import (

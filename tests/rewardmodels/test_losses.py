@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from records.configs import CustomMargins, MarginTable, RewardModelConfig
 from records.preferences import Rating, SafetyBin
+from records.reward_configs import CustomMargins, MarginTable, RewardModelConfig
 from rewardmodels.losses import auxiliary_safety_loss, margins_of, ranking_loss
 
 RATINGS = [*Rating, None]

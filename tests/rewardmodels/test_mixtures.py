@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from records.configs import RewardModelConfig, Whole
 from records.preferences import Axis, Preference
+from records.reward_configs import RewardModelConfig, Whole
 from rewardmodels.mixtures import (
     MixturePart,
     Selection,

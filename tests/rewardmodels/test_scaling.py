@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from records.configs import RewardModelConfig, RunKind, SFTConfig
 from records.errors import RecordError
+from records.policy_configs import SFTConfig
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from rewardmodels.scaling import main, plan_shares, point_of, table_of
 from tests.models import write_tiny_policy

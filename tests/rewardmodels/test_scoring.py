@@ -12,8 +12,8 @@ from language.monitors import load_monitor
 from language.rows import TokenRow
 from language.scalars import create_scalar_model, load_scalar_model, score_rows
 from language.tokenizers import train_tokenizer
-from records.configs import GENERAL
 from records.preferences import Axis
+from records.run_configs import GENERAL
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair
 from rewardmodels.reports import score_pairs

@@ -22,8 +22,8 @@ from language.models import load_policy, save_model
 from language.runs import RunContext, RunStopped
 from language.scalars import create_scalar_model, load_scalar_model, score_rows, share_trunk
 from language.tokenizers import train_tokenizer
-from records.configs import MarginTable, RewardModelConfig
 from records.preferences import Axis, Rating, SafetyBin
+from records.reward_configs import MarginTable, RewardModelConfig
 from records.rundirs import RunDirectory
 from rewardmodels.batches import pair_scores
 from rewardmodels.data import Pair, encode_pairs

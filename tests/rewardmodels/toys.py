@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from language.runs import RunContext
-from records.configs import OptimizerConfig, RewardModelConfig, RunKind, Schedule
 from records.dialogues import Dialogue
 from records.preferences import Axis, Preference, Rating
+from records.reward_configs import RewardModelConfig
+from records.run_configs import OptimizerConfig, RunKind, Schedule
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from records.snapshots import write_snapshot
 

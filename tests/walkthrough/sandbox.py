@@ -17,18 +17,12 @@ from language.chat import decode_response
 from language.engines import LocalEngine
 from language.models import load_policy
 from language.tokenizers import load_tokenizer
-from records.configs import (
-    ModelShape,
-    OptimizerConfig,
-    PretrainConfig,
-    RewardModelConfig,
-    RunConfig,
-    SamplingConfig,
-    SFTConfig,
-)
 from records.digests import digest_path
+from records.policy_configs import PretrainConfig, SFTConfig
 from records.preferences import Axis, Preference
 from records.prompts import Demonstration, write_demonstrations
+from records.reward_configs import RewardModelConfig
+from records.run_configs import ModelShape, OptimizerConfig, RunConfig, SamplingConfig
 from records.run_kinds import COMMANDS, CONFIGS
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from records.snapshots import write_snapshot

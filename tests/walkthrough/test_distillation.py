@@ -12,16 +12,11 @@ from django.test import Client
 from django.urls import reverse
 
 from language.models import load_policy, save_model
-from records.configs import (
-    EvaluationConfig,
-    RejectionSamplingConfig,
-    RewardModelConfig,
-    RunKind,
-    SamplingConfig,
-    SFTConfig,
-)
 from records.iteration_configs import Gate, IterationConfig
+from records.policy_configs import EvaluationConfig, RejectionSamplingConfig, SFTConfig
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind, SamplingConfig
 from registry.models import Artifact, Iteration, PolicyVersion, Run
 from registry.selectors import lineage_of
 from registry.services import publish_artifact, register_policy

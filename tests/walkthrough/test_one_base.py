@@ -13,9 +13,10 @@ from language.kept_adapters import ADAPTER_FOLDER, read_adapter, weights_digest
 from language.runs import RunContext
 from policies.ppo import ppo
 from policies.rejection_sampling import rejection_sampling
-from records.configs import RewardModelConfig, RunConfig, RunKind
 from records.ppo_choices import RewardNetwork
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunConfig, RunKind
 from records.rundirs import RunDirectory
 from rewardmodels.training import train
 from tests.policies import test_ppo, test_rejection_sampling

@@ -18,16 +18,10 @@ from django.urls import reverse
 
 from annotation.models import Comparison, Dialogue, Judgement, Round
 from annotation.services import NewVariant, close_round, open_round
-from records.configs import (
-    EvaluationConfig,
-    OptimizerConfig,
-    PPOConfig,
-    RejectionSamplingConfig,
-    Schedule,
-    SFTConfig,
-)
 from records.iteration_configs import Algorithm, Gate, IterationConfig
+from records.policy_configs import EvaluationConfig, PPOConfig, RejectionSamplingConfig, SFTConfig
 from records.preferences import Axis
+from records.run_configs import OptimizerConfig, Schedule
 from records.rundirs import RunDirectory
 from records.snapshots import read_snapshot
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run

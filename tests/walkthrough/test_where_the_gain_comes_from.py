@@ -9,9 +9,10 @@ from language.checkpoints import latest_checkpoint, unpack_model
 from language.models import load_policy, save_model
 from language.scalars import create_scalar_model
 from language.tokenizers import load_tokenizer
-from records.configs import EvaluationConfig, OptimizerConfig, PPOConfig, Schedule
+from records.policy_configs import EvaluationConfig, PPOConfig
 from records.preferences import Axis
 from records.prompts import write_prompts
+from records.run_configs import OptimizerConfig, Schedule
 from records.rundirs import RunDirectory
 from simulation.corpus import sample_prompts
 from tests.walkthrough.sandbox import SAMPLING, SandboxModels, run_new

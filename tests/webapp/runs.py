@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from records.configs import RunConfig, RunKind
+from records.run_configs import RunConfig, RunKind
 from records.run_kinds import CONFIGS
 from registry import services
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from records.configs import RunKind
+from records.run_configs import RunKind
 from registry.models import Run
 from tests.factories import make_policy_version
 from tests.webapp.runs import finished_run

@@ -7,7 +7,6 @@ from django.test import Client
 from django.urls import reverse
 
 from annotation.snapshots import import_preferences
-from records.configs import RewardModelConfig, RunKind
 from records.constraints import Constraint, read_constraints
 from records.dialogues import Dialogue
 from records.fields import Config
@@ -19,6 +18,8 @@ from records.instruction_configs import (
 from records.preferences import Axis, Preference
 from records.preprompts import Preprompt, read_preprompts
 from records.prompts import read_prompts
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from registry.models import PolicyVersion, RewardModelVersion, Run, Snapshot
 from tests.factories import make_policy_version
 from tests.webapp.runs import REWARD_MODEL, finished_run

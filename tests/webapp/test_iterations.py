@@ -10,7 +10,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotation.models import Round
-from records.configs import RewardModelConfig
 from records.iteration_configs import (
     Algorithm,
     IterationConfig,
@@ -19,6 +18,7 @@ from records.iteration_configs import (
 )
 from records.preferences import Axis
 from records.presets import preset
+from records.reward_configs import RewardModelConfig
 from registry import services
 from registry.models import Iteration, Run
 from tests.factories import (

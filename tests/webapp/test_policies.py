@@ -5,8 +5,8 @@ from django.test import Client
 from django.urls import reverse
 
 from annotation.snapshots import freeze_snapshot
-from records.configs import RunKind
 from records.import_configs import ImportConfig
+from records.run_configs import RunKind
 from registry.models import PolicyVersion, Run
 from registry.services import fail_run
 from tests.factories import judge, make_policy_version, make_ready_comparison, open_test_round

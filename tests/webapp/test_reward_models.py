@@ -10,8 +10,9 @@ from pytest_django import DjangoAssertNumQueries
 
 from annotation.models import Judgement
 from annotation.snapshots import import_preferences
-from records.configs import RewardEvaluationConfig, RewardModelConfig, RunKind
 from records.preferences import Axis, Rating, SafetyBin
+from records.reward_configs import RewardEvaluationConfig, RewardModelConfig
+from records.run_configs import RunKind
 from registry import services
 from registry.models import RewardModelVersion, Run, Snapshot
 from rewardmodels.evaluating import build_report

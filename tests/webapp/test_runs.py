@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from records.configs import RunKind
+from records.run_configs import RunKind
 from registry import services
 from registry.models import Run
 from tests.registry.factories import claimed, make_run

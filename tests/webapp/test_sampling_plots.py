@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from policies.temperature_sweep import choose_temperature
-from records.configs import RunKind
+from records.run_configs import RunKind
 from registry import services
 from tests.policies.test_temperature_sweep import tried
 from tests.webapp.runs import finished_run, running_run

@@ -9,8 +9,9 @@ from typing import Any
 
 from django.conf import settings
 
-from records.configs import RewardModelConfig, RunKind
 from records.preferences import Axis
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunKind
 from records.rundirs import RunDirectory
 from registry.models import Artifact, PolicyVersion, Run, Snapshot
 from registry.selectors import run_metrics

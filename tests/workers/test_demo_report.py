@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from records.configs import RewardModelConfig
+from records.reward_configs import RewardModelConfig
 from rewardmodels.data import Pair
 from rewardmodels.reports import report_on
 from tests.models import tiny_tokenizer, write_tiny_policy

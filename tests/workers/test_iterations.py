@@ -10,7 +10,6 @@ import pytest
 
 from annotation.models import Round
 from annotation.snapshots import import_preferences
-from records.configs import PPOConfig, RejectionSamplingConfig, RewardModelConfig, SFTConfig
 from records.dialogues import Dialogue
 from records.errors import RecordError
 from records.iteration_configs import (
@@ -23,8 +22,10 @@ from records.iteration_configs import (
     RejectionSamplingStart,
     RewardModelStart,
 )
+from records.policy_configs import PPOConfig, RejectionSamplingConfig, SFTConfig
 from records.ppo_choices import RewardNetwork
 from records.preferences import Axis, Preference
+from records.reward_configs import RewardModelConfig
 from registry.errors import IterationRunningError, TransitionError
 from registry.models import (
     Artifact,

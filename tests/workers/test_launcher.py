@@ -12,14 +12,9 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from records.configs import (
-    PPOConfig,
-    RejectionSamplingConfig,
-    RewardModelConfig,
-    RunConfig,
-    RunKind,
-    SFTConfig,
-)
+from records.policy_configs import PPOConfig, RejectionSamplingConfig, SFTConfig
+from records.reward_configs import RewardModelConfig
+from records.run_configs import RunConfig, RunKind
 from records.rundirs import RunDirectory
 from registry.models import RewardModelVersion, Run
 from registry.services import claim_run, request_cancel

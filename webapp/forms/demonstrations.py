@@ -19,7 +19,7 @@ from annotation.services.assignments import MAX_TURNS
 from annotation.services.demonstration_reviews import MAX_FEEDBACK_CHARACTERS
 from annotation.services.prompts import MAX_PROMPT_CHARACTERS
 from annotation.services.verdicts import MAX_ACTIVE_SECONDS
-from records.configs import SFTConfig
+from records.policy_configs import SFTConfig
 from records.preferences import Axis
 from records.sft_presets import SFT_PRESETS, sft_preset
 from registry.models import PolicyVersion

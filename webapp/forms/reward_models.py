@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 
-from records.configs import RewardEvaluationConfig
+from records.reward_configs import RewardEvaluationConfig
 from registry.models import RewardModelVersion, Snapshot
 from webapp.forms.configs import ConfigForm
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from annotation.models import Judgement
-from records.configs import RunKind
+from records.run_configs import RunKind
 from registry.models import Run
 
 _NUM_REPORTS = 5

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from annotation.models import Guidelines, Round
-from records.configs import RunKind
+from records.run_configs import RunKind
 from registry.models import PolicyVersion, RewardModelVersion, Run, RunInput
 from registry.selectors import Lineage, lineage_of
 from webapp.drawing import format_percent

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from django.db.models import QuerySet
 
 from annotation.models import Judgement
-from records.configs import RunKind
+from records.run_configs import RunKind
 from registry.models import RewardModelVersion, Run, RunInput
 from webapp.drawing import format_number, format_percent
 from webapp.plots import Plot

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from annotation.models import DemonstrationSet
-from records.configs import RunKind
+from records.run_configs import RunKind
 from records.run_kinds import CONFIGS
 from registry.models import (
     Artifact,

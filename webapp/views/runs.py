@@ -6,7 +6,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import retarget
 
-from records.configs import RunKind
+from records.run_configs import RunKind
 from registry.errors import RegistryError
 from registry.models import Run
 from registry.services import request_cancel, retry_run

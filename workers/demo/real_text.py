@@ -5,23 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from annotation.snapshots import import_preferences
-from records.configs import (
+from records.hh_rlhf import HHRLHF, import_hh_rlhf
+from records.iteration_configs import Algorithm, Gate, IterationConfig, Promotion
+from records.policy_configs import (
     EvaluationConfig,
-    ModelShape,
-    OptimizerConfig,
     PPOConfig,
     PretrainConfig,
     RejectionSamplingConfig,
-    RewardModelConfig,
-    RunKind,
-    SamplingConfig,
-    Schedule,
     SFTConfig,
 )
-from records.hh_rlhf import HHRLHF, import_hh_rlhf
-from records.iteration_configs import Algorithm, Gate, IterationConfig, Promotion
 from records.preferences import Axis
 from records.prompts import Demonstration, write_demonstrations
+from records.reward_configs import RewardModelConfig
+from records.run_configs import ModelShape, OptimizerConfig, RunKind, SamplingConfig, Schedule
 from registry.models import Artifact, PolicyVersion, RewardModelVersion, Run
 from workers.demo.people import logins
 from workers.demo.report import VersionFigures, accuracies

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from django.db import connection
 
-from records.configs import RunConfig, RunKind
 from records.iteration_configs import IterationConfig
+from records.run_configs import RunConfig, RunKind
 from registry.models import Artifact, Iteration, PolicyVersion, Run
 from registry.services import create_run, publish_artifact, retry_run
 from workers import dispatch

@@ -7,10 +7,10 @@ from django.db import transaction
 
 from annotation.models import Guidelines, Round, User
 from annotation.services import NewVariant, close_round, open_round, publish_guidelines
-from records.configs import RunKind
 from records.iteration_configs import Algorithm, Gate, IterationConfig, Promotion
 from records.preferences import Axis
 from records.prompts import Demonstration, write_demonstrations, write_prompts
+from records.run_configs import RunKind
 from registry.models import Artifact, Iteration, PolicyVersion, RewardModelVersion, Run
 from registry.services import promote_policy
 from simulation.corpus import sample_corpus, sample_demonstrations, sample_prompts

@@ -2,20 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from records.configs import (
+from records.policy_configs import (
     EvaluationConfig,
-    ModelShape,
-    OptimizerConfig,
     PPOConfig,
     PretrainConfig,
     RejectionSamplingConfig,
-    RewardModelConfig,
-    SamplingConfig,
-    Schedule,
     SFTConfig,
 )
 from records.preferences import Axis
 from records.presets import SANDBOX, preset
+from records.reward_configs import RewardModelConfig
+from records.run_configs import ModelShape, OptimizerConfig, SamplingConfig, Schedule
 from records.sft_presets import SFT_SANDBOX, sft_preset
 
 _SAMPLING = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=48)
