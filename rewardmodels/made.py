@@ -4,7 +4,8 @@ Comparisons are of responses that policies gave, each to its own prompt and in g
 reward model learns from them what separates good responses, and little of what separates responses
 from what is none. An optimiser goes there: it says again what scored well once, and leaves out
 what was asked. After Liu et al. (arXiv:2409.13156), who put responses to other prompts among the
-rejected, these pairs hold what comparisons lack, whatever a reward model's faults may be.
+rejected, these pairs hold what comparisons lack. A model learns to see these damages and no others:
+decision 0007 has figures.
 """
 
 import random
