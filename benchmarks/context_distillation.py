@@ -208,7 +208,7 @@ def _print(
             moved, kept = row["safety"]["all"], row["safety"]["kept"]
             cells = [
                 cell(Proportion(**row["kept"])),
-                f"{moved['median_before']:.2f} to {moved['median_after']:.2f}",
+                f"{moved['median_before']:.3f} to {moved['median_after']:.3f}",
                 f"{moved['mean_before']:.2f} to {moved['mean_after']:.2f}",
                 f"{kept['mean_before']:.2f} to {kept['mean_after']:.2f}" if kept else "-",
             ]

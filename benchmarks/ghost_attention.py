@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.ablation_figures import cell
 from benchmarks.calibration import calibrate
+from benchmarks.finished import summary_of
 from benchmarks.frame import Result
 from benchmarks.instructed import (
     FINETUNING,
@@ -36,8 +37,10 @@ from simulation.instructions import sandbox_constraints, split_instructions
 from simulation.parsing import Says, read_response
 from simulation.utilities import true_preference, true_utility
 
-NUM_TRAINED, NUM_MEASURED, NUM_TURNS = 400, 120, 20
-NUM_ORDINARY = 600
+NUM_TRAINED = {8: 400, 20: 200}
+"""Dialogues trained on, by their most turns: about as many rows in both cases."""
+NUM_MEASURED, NUM_TURNS = 200, 20
+NUM_ORDINARY = 1000
 """Prompts on which quality is compared, where nobody instructs."""
 SAMPLING = SamplingConfig(temperature=0.7, max_new_tokens=40)
 _SHOWN_TURNS = (1, 2, 4, 6, 8, 10, 15, 20)
@@ -59,31 +62,27 @@ def run() -> Result:
     before = calibrate()
     policy = instructed_policy()
     write_constraints(_PATHS["constraints"], sandbox_constraints())
-    write_prompts(_PATHS["prompts"], sample_prompts(11, NUM_TRAINED, 0.0))
+    write_prompts(_PATHS["prompts"], sample_prompts(11, max(NUM_TRAINED.values()), 0.0))
     write_prompts(_PATHS["heldout"], sample_prompts(12, NUM_MEASURED, 0.0))
-    tuned = _tuned(policy)
-    inputs = {
-        "policy": tuned,
-        "baseline": policy,
-        "prompts": _PATHS["heldout"],
-        "constraints": _PATHS["constraints"],
+    tuned = {turns: _tuned(policy, turns) for turns in NUM_TRAINED}
+    measured = {turns: _measured(turns, policy, own) for turns, own in tuned.items()}
+    longest = measured[max(measured)]
+    columns = {
+        "told every turn": _told_every_turn(policy)["obedience"],
+        "without": [{**row, "policy": row["baseline"]} for row in longest["obedience"]],
+        **{f"with, up to {turns} turns": own["obedience"] for turns, own in measured.items()},
     }
-    result = finished("persistence", _MEASURE, inputs).read_result()
-    assert result is not None, "a finished run has a result"
-    summary = result["summary"]
-    told = _told_every_turn(policy)
     rows = [
-        {"told_every_turn": other["policy"], "without": row["baseline"], "with": row["policy"]}
-        | {"turn": row["turn"]}
-        for row, other in zip(summary["obedience"], told["obedience"], strict=True)
+        {"turn": turn + 1} | {name: column[turn]["policy"] for name, column in columns.items()}
+        for turn in range(NUM_TURNS)
     ]
-    quality = _quality(policy, tuned)
+    quality = _quality(policy, tuned[max(tuned)])
     _print(rows, quality)
     return Result(
         name="ghost_attention",
         unit="share of turns 2 to 20 that obey turn 1; the peer is the policy without it",
-        ours=round(summary["obedience_later_turns"], 4),
-        peer=round(summary["baseline_obedience_later_turns"], 4),
+        ours=round(longest["obedience_later_turns"], 4),
+        peer=round(longest["baseline_obedience_later_turns"], 4),
         peer_version="the SFT policy it was made from",
         floor_share=None,
         calibration={"before": before, "after": calibrate()},
@@ -91,12 +90,12 @@ def run() -> Result:
     )
 
 
-def _tuned(policy: Path) -> Path:
-    """Return the policy after Ghost Attention."""
+def _tuned(policy: Path, max_turns: int) -> Path:
+    """Return the policy after Ghost Attention on dialogues of up to `max_turns` turns."""
     config = GhostAttentionConfig(
-        num_dialogues=NUM_TRAINED,
+        num_dialogues=NUM_TRAINED[max_turns],
         min_turns=2,
-        max_turns=8,
+        max_turns=max_turns,
         max_constraints=2,
         trained_turns=TrainedTurns.EVERY,
         sampling=SAMPLING,
@@ -112,7 +111,18 @@ def _tuned(policy: Path) -> Path:
         "constraints": _PATHS["constraints"],
         "demonstrations": ordinary_demonstrations(),
     }
-    return finished("ghost-attention", config, inputs).outputs / "policy"
+    return finished(f"ghost-attention-{max_turns}", config, inputs).outputs / "policy"
+
+
+def _measured(max_turns: int, policy: Path, tuned: Path) -> dict[str, Any]:
+    """Return obedience by turn of a policy so tuned and, once, of the one it was made from."""
+    inputs = {
+        "policy": tuned,
+        **({"baseline": policy} if max_turns == max(NUM_TRAINED) else {}),
+        "prompts": _PATHS["heldout"],
+        "constraints": _PATHS["constraints"],
+    }
+    return summary_of(finished(f"persistence-{max_turns}", _MEASURE, inputs))
 
 
 def _told_every_turn(policy: Path) -> dict[str, Any]:
@@ -159,12 +169,11 @@ def _is_fluent(response: str) -> bool:
 
 
 def _print(rows: list[dict[str, Any]], quality: dict[str, Any]) -> None:
-    print("| turn | told every turn | without | with Ghost Attention |", file=sys.stderr)
-    print("| --- " * 4 + "|", file=sys.stderr)
+    print("|", " | ".join(rows[0]), "|", file=sys.stderr)
+    print("| --- " * len(rows[0]) + "|", file=sys.stderr)
     for row in rows:
         if row["turn"] in _SHOWN_TURNS:
-            cells = [
-                cell(Proportion(**row[name])) for name in ("told_every_turn", "without", "with")
-            ]
-            print("|", " | ".join([str(row["turn"]), *cells]), "|", file=sys.stderr)
+            turn, *shares = row.values()
+            cells = [cell(Proportion(**share)) for share in shares]
+            print("|", " | ".join([str(turn), *cells]), "|", file=sys.stderr)
     print(quality, file=sys.stderr)

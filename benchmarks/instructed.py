@@ -51,7 +51,7 @@ def instructed_policy() -> Path:
     config = PretrainConfig(
         shape=_SHAPE,
         vocabulary_size=1024,
-        max_tokens=768,
+        max_tokens=_SHAPE.max_positions,
         tokens_per_batch=768,
         num_threads=1,
         device="cpu",

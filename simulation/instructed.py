@@ -45,13 +45,13 @@ CATEGORY_QUALITY = replace(
 """What a preprompt for a category brings about: it says how to refuse."""
 
 _LONG_SHARE = 0.1
-_SHORT, _LONG = (1, 1, 2, 2, 3), range(4, 13)
+_SHORT, _LONG = (1, 1, 2, 2, 3), range(4, 21)
 """Exchanges of most dialogues, and of the long ones."""
 _HEEDED = 0.95
 """How often an instruction is obeyed by the response right after it."""
 _INSTRUCTED_TURNS = 0.4
 """Share of turns that bring an instruction, in dialogues where some do."""
-_SAFETY_PREPROMPT_SHARE, _HELPFUL_PREPROMPT_SHARE = 0.4, 0.1
+_SAFETY_PREPROMPT_SHARE, _HELPFUL_PREPROMPT_SHARE = 0.6, 0.1
 
 
 def sample_instructed_corpus(seed: int, num_dialogues: int) -> Iterator[Dialogue]:
@@ -59,7 +59,7 @@ def sample_instructed_corpus(seed: int, num_dialogues: int) -> Iterator[Dialogue
 
     In two fifths of them nobody instructs, in a fifth every turn repeats one instruction, in the
     rest some turns bring one of their own. The response right after an instruction obeys it; later
-    ones do not mind it. A tenth of the dialogues is long, up to 12 exchanges.
+    ones do not mind it. A tenth of the dialogues is long, up to 20 exchanges.
     """
     rng = random.Random(f"instructed:{seed}")
     for _ in range(num_dialogues):
