@@ -5,41 +5,99 @@ that outlasts its turn; obedience is found by parsing the responses.
 """
 
 import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+from benchmarks.ablation_figures import cell
 from benchmarks.calibration import calibrate
+from benchmarks.finished import summary_of
 from benchmarks.frame import Result
 from benchmarks.instructed import (
     FINETUNING,
     FOLDER,
-    demonstrations_path,
+    answers,
     finished,
     instructed_policy,
+    ordinary_demonstrations,
 )
-from records.constraints import write_constraints
+from evaluation.persistence import Trial, draw_trials, hold_trials, summarise
+from evaluation.sandbox import obeys_rule
+from evaluation.winrates import win_rate
+from language.engines import LocalEngine
+from language.models import load_policy
+from language.tokenizers import load_tokenizer
+from records.constraints import read_constraints, write_constraints
 from records.instruction_configs import GhostAttentionConfig, PersistenceConfig, TrainedTurns
 from records.policy_configs import SFTConfig
-from records.prompts import write_prompts
+from records.prompts import read_prompts, write_prompts
 from records.run_configs import SamplingConfig
+from records.scripts import Script
+from records.statistics import Proportion, wilson_proportion
 from simulation.corpus import sample_prompts
-from simulation.instructions import sandbox_constraints
+from simulation.instructions import sandbox_constraints, split_instructions
+from simulation.parsing import Says, read_response
+from simulation.utilities import true_preference, true_utility
 
-NUM_TRAINED, NUM_MEASURED, NUM_TURNS = 150, 48, 20
+NUM_TRAINED = {8: 400, 20: 200}
+"""Dialogues trained on, by their most turns: about as many rows in both cases."""
+NUM_MEASURED, NUM_TURNS = 200, 20
+NUM_ORDINARY = 1000
+"""Prompts on which quality is compared, where nobody instructs."""
 SAMPLING = SamplingConfig(temperature=0.7, max_new_tokens=40)
 _SHOWN_TURNS = (1, 2, 4, 6, 8, 10, 15, 20)
+_PATHS = {name: FOLDER / f"{name}.jsonl" for name in ("constraints", "prompts", "heldout")}
+_MEASURE = PersistenceConfig(
+    num_dialogues=NUM_MEASURED,
+    num_turns=NUM_TURNS,
+    max_constraints=2,
+    short_share=0.5,
+    sampling=SAMPLING,
+    obedience_function="evaluation.sandbox:obeys_rule",
+    num_threads=1,
+    device="cpu",
+)
 
 
 def run() -> Result:
     """Fine-tune the SFT policy by Ghost Attention and hold 20 turns with both."""
     before = calibrate()
     policy = instructed_policy()
-    paths = {name: FOLDER / f"{name}.jsonl" for name in ("constraints", "prompts", "heldout")}
-    write_constraints(paths["constraints"], sandbox_constraints())
-    write_prompts(paths["prompts"], sample_prompts(11, NUM_TRAINED, 0.0))
-    write_prompts(paths["heldout"], sample_prompts(12, NUM_MEASURED, 0.0))
+    write_constraints(_PATHS["constraints"], sandbox_constraints())
+    write_prompts(_PATHS["prompts"], sample_prompts(11, max(NUM_TRAINED.values()), 0.0))
+    write_prompts(_PATHS["heldout"], sample_prompts(12, NUM_MEASURED, 0.0))
+    tuned = {turns: _tuned(policy, turns) for turns in NUM_TRAINED}
+    measured = {turns: _measured(turns, policy, own) for turns, own in tuned.items()}
+    longest = measured[max(measured)]
+    columns = {
+        "told every turn": _told_every_turn(policy)["obedience"],
+        "without": [{**row, "policy": row["baseline"]} for row in longest["obedience"]],
+        **{f"with, up to {turns} turns": own["obedience"] for turns, own in measured.items()},
+    }
+    rows = [
+        {"turn": turn + 1} | {name: column[turn]["policy"] for name, column in columns.items()}
+        for turn in range(NUM_TURNS)
+    ]
+    quality = _quality(policy, tuned[max(tuned)])
+    _print(rows, quality)
+    return Result(
+        name="ghost_attention",
+        unit="share of turns 2 to 20 that obey turn 1; the peer is the policy without it",
+        ours=round(longest["obedience_later_turns"], 4),
+        peer=round(longest["baseline_obedience_later_turns"], 4),
+        peer_version="the SFT policy it was made from",
+        floor_share=None,
+        calibration={"before": before, "after": calibrate()},
+        details={"dialogues": NUM_MEASURED, "obedience": rows, "ordinary_prompts": quality},
+    )
+
+
+def _tuned(policy: Path, max_turns: int) -> Path:
+    """Return the policy after Ghost Attention on dialogues of up to `max_turns` turns."""
     config = GhostAttentionConfig(
-        num_dialogues=NUM_TRAINED,
+        num_dialogues=NUM_TRAINED[max_turns],
         min_turns=2,
-        max_turns=8,
+        max_turns=max_turns,
         max_constraints=2,
         trained_turns=TrainedTurns.EVERY,
         sampling=SAMPLING,
@@ -48,55 +106,77 @@ def run() -> Result:
         device="cpu",
         finetune=SFTConfig(num_epochs=2, batch_size=16, max_tokens=768, optimizer=FINETUNING),
     )
-    tuned = finished(
-        "ghost-attention",
-        config,
-        {
-            "policy": policy,
-            "start": policy,
-            "prompts": paths["prompts"],
-            "constraints": paths["constraints"],
-            "demonstrations": demonstrations_path(),
-        },
-    )
-    measure = PersistenceConfig(
-        num_dialogues=NUM_MEASURED,
-        num_turns=NUM_TURNS,
-        max_constraints=2,
-        short_share=0.5,
-        sampling=SAMPLING,
-        obedience_function="evaluation.sandbox:obeys_rule",
-        num_threads=1,
-        device="cpu",
-    )
     inputs = {
-        "policy": tuned.outputs / "policy",
-        "baseline": policy,
-        "prompts": paths["heldout"],
-        "constraints": paths["constraints"],
+        "policy": policy,
+        "start": policy,
+        "prompts": _PATHS["prompts"],
+        "constraints": _PATHS["constraints"],
+        "demonstrations": ordinary_demonstrations(),
     }
-    result = finished("persistence", measure, inputs).read_result()
-    assert result is not None, "a finished run has a result"
-    summary = result["summary"]
-    rows = [row for row in summary["obedience"] if row["turn"] in _SHOWN_TURNS]
-    print("| turn | without | with Ghost Attention |\n| --- | --- | --- |", file=sys.stderr)
+    return finished(f"ghost-attention-{max_turns}", config, inputs).outputs / "policy"
+
+
+def _measured(max_turns: int, policy: Path, tuned: Path) -> dict[str, Any]:
+    """Return obedience by turn of a policy so tuned and, once, of the one it was made from."""
+    inputs = {
+        "policy": tuned,
+        **({"baseline": policy} if max_turns == max(NUM_TRAINED) else {}),
+        "prompts": _PATHS["heldout"],
+        "constraints": _PATHS["constraints"],
+    }
+    return summary_of(finished(f"persistence-{max_turns}", _MEASURE, inputs))
+
+
+def _told_every_turn(policy: Path) -> dict[str, Any]:
+    """Return the measure of the same dialogues, the instruction in every turn: what is taught."""
+    constraints = list(read_constraints(_PATHS["constraints"]))
+    trials = draw_trials(list(read_prompts(_PATHS["heldout"])), constraints, _MEASURE)
+    told = [_told_again(trial) for trial in trials]
+    engine = LocalEngine(load_policy(policy))
+    held = hold_trials(engine, load_tokenizer(policy), told, _MEASURE, obeys_rule)
+    return summarise(told, {"policy": held}, num_examples=0)
+
+
+def _told_again(trial: Trial) -> Trial:
+    """Return the dialogue with the first turn's instruction in every turn."""
+    first, *rest = trial.script.turns
+    _, request = split_instructions(first)
+    instruction = first.removesuffix(request)
+    turns = (first, *(f"{instruction}{text}" for text in rest))
+    return trial._replace(script=Script(turns=turns, system=trial.script.system))
+
+
+def _quality(policy: Path, tuned: Path) -> dict[str, Any]:
+    """Return what Ghost Attention cost where nobody instructs: true utility, wins, fluency."""
+    prompts = list(sample_prompts(13, NUM_ORDINARY, 0.0))
+    texts = {
+        name: answers(folder, prompts, SAMPLING)
+        for name, folder in (("without", policy), ("with", tuned))
+    }
+    dialogues = [prompt.dialogue for prompt in prompts]
+    both = zip(dialogues, texts["with"], texts["without"], strict=True)
+    return {
+        "wins": win_rate([true_preference(*item) for item in both])._asdict(),
+        "utility": {name: fmean(map(true_utility, dialogues, own)) for name, own in texts.items()},
+        "fluent": {
+            name: wilson_proportion(sum(map(_is_fluent, own)), len(own))._asdict()
+            for name, own in texts.items()
+        },
+    }
+
+
+def _is_fluent(response: str) -> bool:
+    """Return whether a response ends, and each of its sentences is one of this world."""
+    reading = read_response(response)
+    return reading.is_finished and bool(reading.sentences) and not reading.saying(Says.UNKNOWN)
+
+
+def _print(rows: list[dict[str, Any]], quality: dict[str, Any]) -> None:
+    print("|", " | ".join(rows[0]), "|", file=sys.stderr)
+    print("| --- " * len(rows[0]) + "|", file=sys.stderr)
     for row in rows:
-        cells = [_cell(row["baseline"]), _cell(row["policy"])]
-        print(f"| {row['turn']} | {cells[0]} | {cells[1]} |", file=sys.stderr)
-    return Result(
-        name="ghost_attention",
-        unit="share of turns 2 to 20 that obey turn 1; the peer is the policy without it",
-        ours=round(summary["obedience_later_turns"], 4),
-        peer=round(summary["baseline_obedience_later_turns"], 4),
-        peer_version="the SFT policy it was made from",
-        floor_share=None,
-        calibration={"before": before, "after": calibrate()},
-        details={"dialogues": NUM_MEASURED, "obedience": summary["obedience"]},
-    )
-
-
-def _cell(share: dict[str, float]) -> str:
-    if share["value"] is None:
-        return "-"
-    value, low, high = (100 * share[name] for name in ("value", "low", "high"))
-    return f"{value:.0f}% ({low:.0f} to {high:.0f}) of {share['n']}"
+        if row["turn"] in _SHOWN_TURNS:
+            turn, *shares = row.values()
+            cells = [cell(Proportion(**share)) for share in shares]
+            print("|", " | ".join([str(turn), *cells]), "|", file=sys.stderr)
+    print(quality, file=sys.stderr)

@@ -5,8 +5,9 @@ arXiv:2307.09288, section 4.2.4. Shapes: B responses.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from policies.distilled import (
     Answer,
     AnswerPair,
     PairedPrompt,
+    PairedPrompts,
     kept_rows,
     pair_prompts,
     report,
@@ -65,18 +67,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
     tokenizer = load_tokenizer(paths["policy"])
     start_digest = tokenizer_digest(load_tokenizer(paths["start"]))
     refuse_other_tokenizer("start", start_digest, tokenizer)
-    room = max_positions_of(paths["policy"]) - config.sampling.max_new_tokens
-    paired = pair_prompts(
-        tokenizer,
-        read_prompts(paths["prompts"]),
-        list(read_preprompts(paths["preprompts"]))
-        if "preprompts" in paths
-        else default_preprompts(),
-        config=config,
-        max_tokens=room,
-    )
-    if not paired.prompts:
-        raise ValueError(f"prompts: none is left; skipped {dict(paired.skipped)}")
+    paired = _paired_prompts(tokenizer, paths, config)
     max_tokens = min(config.finetune.max_tokens, max_positions_of(paths["start"]))
     beside = rows_beside(tokenizer, paths, max_tokens=max_tokens)
 
@@ -101,16 +92,7 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
     )
     del policy, engine, answerer, score_fn  # room for the start model
     pairs = [pair for number in range(num_chunks) for pair in read_pairs(chunks.read(number))]
-    kept = [
-        (item, row)
-        for item, row in kept_rows(paired.prompts, pairs, min_gain=config.min_gain)
-        if row.num_tokens <= max_tokens
-    ]
-    if not kept:
-        raise ValueError(
-            f"no answer of {len(pairs)} was safer with a preprompt by more than min_gain = "
-            f"{config.min_gain}: this policy does not heed them, or the safety model sees no gain"
-        )
+    kept = _kept_rows(paired, pairs, config, max_tokens=max_tokens)
 
     # Fine-tune.
     start = load_start(paths["start"], config.finetune, context)
@@ -127,18 +109,8 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
     save_finetuned(trained, tokenizer, output, start=paths["start"], context=context)
     if context.is_main:
         demonstrations = run_directory.outputs / "demonstrations.jsonl"
-        source = spec.inputs["policy"].digest
-        write_demonstrations(
-            demonstrations,
-            (
-                Demonstration(
-                    prompt=item.prompt.dialogue,
-                    response=decode_response(tokenizer, row.response_ids),
-                    source=source,
-                )
-                for item, row in kept
-            ),
-        )
+        made = _demonstrations(kept, tokenizer, source=spec.inputs["policy"].digest)
+        write_demonstrations(demonstrations, made)
         summary = report(
             paired.prompts, pairs, min_gain=config.min_gain, num_examples=config.num_examples
         )
@@ -150,6 +122,64 @@ def context_distillation(run_directory: RunDirectory, spec: RunSpec, context: Ru
         }
         run_directory.write_result(summary, {"policy": output, "demonstrations": demonstrations})
     barrier()
+
+
+def _paired_prompts(
+    tokenizer: PreTrainedTokenizerBase, paths: Mapping[str, Path], config: ContextDistillationConfig
+) -> PairedPrompts:
+    """Return the adversarial prompts of the run, each alone and after a preprompt.
+
+    Raises:
+        RecordError: There is no preprompt for a prompt.
+        ValueError: No prompt is adversarial and short enough.
+    """
+    preprompts = (
+        list(read_preprompts(paths["preprompts"]))
+        if "preprompts" in paths
+        else default_preprompts()
+    )
+    room = max_positions_of(paths["policy"]) - config.sampling.max_new_tokens
+    prompts = read_prompts(paths["prompts"])
+    paired = pair_prompts(tokenizer, prompts, preprompts, config=config, max_tokens=room)
+    if not paired.prompts:
+        raise ValueError(f"prompts: none is left; skipped {dict(paired.skipped)}")
+    return paired
+
+
+def _kept_rows(
+    paired: PairedPrompts,
+    pairs: Sequence[AnswerPair],
+    config: ContextDistillationConfig,
+    *,
+    max_tokens: int,
+) -> list[tuple[PairedPrompt, TokenRow]]:
+    """Return what is trained on: the answers that are kept, as far as their rows fit.
+
+    Raises:
+        ValueError: There is none.
+    """
+    kept = [
+        (item, row)
+        for item, row in kept_rows(paired.prompts, pairs, min_gain=config.min_gain)
+        if row.num_tokens <= max_tokens
+    ]
+    if not kept:
+        raise ValueError(
+            f"no answer of {len(pairs)} was safer with a preprompt by more than min_gain = "
+            f"{config.min_gain}: this policy does not heed them, or the safety model sees no gain"
+        )
+    return kept
+
+
+def _demonstrations(
+    kept: Sequence[tuple[PairedPrompt, TokenRow]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    source: str,
+) -> Iterator[Demonstration]:
+    for item, row in kept:
+        response = decode_response(tokenizer, row.response_ids)
+        yield Demonstration(prompt=item.prompt.dialogue, response=response, source=source)
 
 
 class _Answerer(NamedTuple):

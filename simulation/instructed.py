@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from records.dialogues import Dialogue, Turn
 from records.preprompts import Preprompt
-from simulation.grammar import CORPUS_QUALITY, Quality
+from records.prompts import Demonstration
+from simulation.grammar import CORPUS_QUALITY, DEMONSTRATION_QUALITY, Quality
 from simulation.hazards import Risk
 from simulation.instructions import RULES, Place, Rule
 from simulation.obedience import obedient
@@ -44,13 +45,13 @@ CATEGORY_QUALITY = replace(
 """What a preprompt for a category brings about: it says how to refuse."""
 
 _LONG_SHARE = 0.1
-_SHORT, _LONG = (1, 1, 2, 2, 3), range(4, 13)
+_SHORT, _LONG = (1, 1, 2, 2, 3), range(4, 21)
 """Exchanges of most dialogues, and of the long ones."""
 _HEEDED = 0.95
 """How often an instruction is obeyed by the response right after it."""
 _INSTRUCTED_TURNS = 0.4
 """Share of turns that bring an instruction, in dialogues where some do."""
-_SAFETY_PREPROMPT_SHARE, _HELPFUL_PREPROMPT_SHARE = 0.4, 0.1
+_SAFETY_PREPROMPT_SHARE, _HELPFUL_PREPROMPT_SHARE = 0.6, 0.1
 
 
 def sample_instructed_corpus(seed: int, num_dialogues: int) -> Iterator[Dialogue]:
@@ -58,7 +59,7 @@ def sample_instructed_corpus(seed: int, num_dialogues: int) -> Iterator[Dialogue
 
     In two fifths of them nobody instructs, in a fifth every turn repeats one instruction, in the
     rest some turns bring one of their own. The response right after an instruction obeys it; later
-    ones do not mind it. A tenth of the dialogues is long, up to 12 exchanges.
+    ones do not mind it. A tenth of the dialogues is long, up to 20 exchanges.
     """
     rng = random.Random(f"instructed:{seed}")
     for _ in range(num_dialogues):
@@ -66,10 +67,27 @@ def sample_instructed_corpus(seed: int, num_dialogues: int) -> Iterator[Dialogue
         is_long = rng.random() < _LONG_SHARE
         num_exchanges = rng.choice(_LONG if is_long else _SHORT)
         preprompt = _preprompt(rng, is_safety=is_safety)
-        quality = _quality(preprompt)
+        quality = _quality(preprompt, otherwise=CORPUS_QUALITY)
         dialogue = sample_dialogue(rng, num_exchanges, quality, is_safety=is_safety)
         instructed = with_instructions(rng, with_reactions(dialogue))
         yield Dialogue(instructed.turns, system=preprompt.text if preprompt else "")
+
+
+def sample_instructed_demonstrations(seed: int, num_demonstrations: int) -> Iterator[Demonstration]:
+    """Yield prompts with responses for fine-tuning: instructions and preprompts, no reactions.
+
+    So people write who are to be answered, and so Ghost Attention's users speak. As in the corpus a
+    response minds the instruction of its own turn alone.
+    """
+    rng = random.Random(f"instructed demonstrations:{seed}")
+    for _ in range(num_demonstrations):
+        is_safety = rng.random() < SAFETY_SHARE
+        preprompt = _preprompt(rng, is_safety=is_safety)
+        quality = _quality(preprompt, otherwise=DEMONSTRATION_QUALITY)
+        dialogue = sample_dialogue(rng, rng.choice(_SHORT), quality, is_safety=is_safety)
+        *turns, last = with_instructions(rng, dialogue).turns
+        prompt = Dialogue(tuple(turns), system=preprompt.text if preprompt else "")
+        yield Demonstration(prompt=prompt, response=last.text, source="sandbox")
 
 
 def with_instructions(rng: random.Random, dialogue: Dialogue) -> Dialogue:
@@ -99,7 +117,7 @@ def _preprompt(rng: random.Random, *, is_safety: bool) -> Preprompt | None:
     return rng.choice(PREPROMPTS) if rng.random() < share else None
 
 
-def _quality(preprompt: Preprompt | None) -> Quality:
+def _quality(preprompt: Preprompt | None, *, otherwise: Quality) -> Quality:
     if preprompt is None:
-        return CORPUS_QUALITY
+        return otherwise
     return GENERIC_QUALITY if preprompt.is_generic else CATEGORY_QUALITY

@@ -5,8 +5,13 @@ from itertools import islice
 import pytest
 
 from records.constraints import Constraint
-from records.dialogues import Dialogue
-from simulation.instructed import PREPROMPTS, sample_instructed_corpus
+from records.dialogues import Dialogue, Role
+from simulation import world
+from simulation.instructed import (
+    PREPROMPTS,
+    sample_instructed_corpus,
+    sample_instructed_demonstrations,
+)
 from simulation.instructions import (
     RULES,
     Place,
@@ -95,6 +100,27 @@ def test_the_corpus_obeys_a_turns_own_instruction_and_not_an_earlier_turns() -> 
     assert sum(own) / len(own) > 0.93
     assert sum(earlier) / len(earlier) < 0.25
     assert min(len(own), len(earlier)) > 300
+
+
+def test_demonstrations_obey_their_own_turn_and_their_users_do_not_react() -> None:
+    made = list(sample_instructed_demonstrations(5, 600))
+    assert made == list(sample_instructed_demonstrations(5, 600))
+    own, earlier = [], []
+    for item in made:
+        *before, last = [
+            split_instructions(turn.text) for turn in item.prompt.turns if turn.role is Role.USER
+        ]
+        words = [request for _, request in (*before, last)]
+        assert not any(text.startswith(r) for text in words for _, r in world.REACTIONS)
+        own += [obeys(constraint(rule), item.response) for rule in last[0]]
+        if not last[0]:
+            earlier += [
+                obeys(constraint(rule), item.response) for rules, _ in before for rule in rules
+            ]
+    assert sum(own) / len(own) > 0.9
+    assert sum(earlier) / len(earlier) < 0.25
+    assert min(len(own), len(earlier)) > 40
+    assert {item.prompt.system for item in made} == {"", *(item.text for item in PREPROMPTS)}
 
 
 def test_the_corpus_holds_preprompts_and_equal_seeds_give_equal_streams() -> None:
