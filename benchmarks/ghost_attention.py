@@ -7,7 +7,7 @@ that outlasts its turn; obedience is found by parsing the responses.
 import sys
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.ablation_figures import cell
 from benchmarks.calibration import calibrate
@@ -39,8 +39,6 @@ from simulation.instructions import sandbox_constraints, split_instructions
 from simulation.parsing import Says, read_response
 from simulation.utilities import true_preference, true_utility
 
-NUM_TRAINED = {8: 400, 20: 200}
-"""Dialogues trained on, by their most turns: about as many rows in both cases."""
 NUM_MEASURED, NUM_TURNS = 200, 20
 NUM_ORDINARY = 1000
 """Prompts on which quality is compared, where nobody instructs."""
@@ -59,32 +57,52 @@ _MEASURE = PersistenceConfig(
 )
 
 
+class Arm(NamedTuple):
+    """What one policy is fine-tuned on."""
+
+    name: str
+    num_dialogues: int
+    max_turns: int
+    trained_turns: TrainedTurns
+
+
+_ARMS = (
+    Arm("8", 400, 8, TrainedTurns.EVERY),
+    Arm("20-last", 400, 20, TrainedTurns.LAST),
+    Arm("20", 200, 20, TrainedTurns.EVERY),
+)
+"""Every response of dialogues shorter than those measured; the last response of dialogues as long,
+which is the paper's way; every response of half as many of them, which is what is reported."""
+
+
 def run() -> Result:
     """Fine-tune the SFT policy by Ghost Attention and hold 20 turns with both."""
     before = calibrate()
     policy = instructed_policy()
     write_constraints(_PATHS["constraints"], sandbox_constraints())
-    write_prompts(_PATHS["prompts"], sample_prompts(11, max(NUM_TRAINED.values()), 0.0))
+    write_prompts(
+        _PATHS["prompts"], sample_prompts(11, max(arm.num_dialogues for arm in _ARMS), 0.0)
+    )
     write_prompts(_PATHS["heldout"], sample_prompts(12, NUM_MEASURED, 0.0))
-    tuned = {turns: _tuned(policy, turns) for turns in NUM_TRAINED}
-    measured = {turns: _measured(turns, policy, own) for turns, own in tuned.items()}
-    longest = measured[max(measured)]
+    tuned = {arm: _tuned(policy, arm) for arm in _ARMS}
+    measured = {arm: _measured(arm, policy, own) for arm, own in tuned.items()}
+    best = measured[_ARMS[-1]]
     columns = {
         "told every turn": _told_every_turn(policy)["obedience"],
-        "without": [{**row, "policy": row["baseline"]} for row in longest["obedience"]],
-        **{f"with, up to {turns} turns": own["obedience"] for turns, own in measured.items()},
+        "without": [{**row, "policy": row["baseline"]} for row in best["obedience"]],
+        **{f"with, {arm.name}": own["obedience"] for arm, own in measured.items()},
     }
     rows = [
         {"turn": turn + 1} | {name: column[turn]["policy"] for name, column in columns.items()}
         for turn in range(NUM_TURNS)
     ]
-    quality = _quality(policy, tuned[max(tuned)])
+    quality = _quality(policy, tuned[_ARMS[-1]])
     _print(rows, quality)
     return Result(
         name="ghost_attention",
         unit="share of turns 2 to 20 that obey turn 1; the peer is the policy without it",
-        ours=round(longest["obedience_later_turns"], 4),
-        peer=round(longest["baseline_obedience_later_turns"], 4),
+        ours=round(best["obedience_later_turns"], 4),
+        peer=round(best["baseline_obedience_later_turns"], 4),
         peer_version="the SFT policy it was made from",
         floor_share=None,
         calibration={"before": before, "after": calibrate()},
@@ -92,14 +110,14 @@ def run() -> Result:
     )
 
 
-def _tuned(policy: Path, max_turns: int) -> Path:
-    """Return the policy after Ghost Attention on dialogues of up to `max_turns` turns."""
+def _tuned(policy: Path, arm: Arm) -> Path:
+    """Return the policy after Ghost Attention."""
     config = GhostAttentionConfig(
-        num_dialogues=NUM_TRAINED[max_turns],
+        num_dialogues=arm.num_dialogues,
         min_turns=2,
-        max_turns=max_turns,
+        max_turns=arm.max_turns,
         max_constraints=2,
-        trained_turns=TrainedTurns.EVERY,
+        trained_turns=arm.trained_turns,
         sampling=SAMPLING,
         rows_per_batch=150,
         num_threads=1,
@@ -113,18 +131,18 @@ def _tuned(policy: Path, max_turns: int) -> Path:
         "constraints": _PATHS["constraints"],
         "demonstrations": ordinary_demonstrations(),
     }
-    return finished(f"ghost-attention-{max_turns}", config, inputs).outputs / "policy"
+    return finished(f"ghost-attention-{arm.name}", config, inputs).outputs / "policy"
 
 
-def _measured(max_turns: int, policy: Path, tuned: Path) -> dict[str, Any]:
+def _measured(arm: Arm, policy: Path, tuned: Path) -> dict[str, Any]:
     """Return obedience by turn of a policy so tuned and, once, of the one it was made from."""
     inputs = {
         "policy": tuned,
-        **({"baseline": policy} if max_turns == max(NUM_TRAINED) else {}),
+        **({"baseline": policy} if arm is _ARMS[-1] else {}),
         "prompts": _PATHS["heldout"],
         "constraints": _PATHS["constraints"],
     }
-    return summary_of(finished(f"persistence-{max_turns}", _MEASURE, inputs))
+    return summary_of(finished(f"persistence-{arm.name}", _MEASURE, inputs))
 
 
 def _told_every_turn(policy: Path) -> dict[str, Any]:
