@@ -126,11 +126,16 @@ def run_main(
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent()
     directory = RunDirectory(arguments.run_directory)
+    if not (directory.root / "config.json").exists():
+        parser.error(
+            f"{directory.root} holds no config.json; `python -m records preset` prints one"
+        )
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
         with ExitStack() as stack, logging_redirect_tqdm():
             if rank == 0:
                 stack.enter_context(directory.locked())
+                directory.make_folders()
                 directory.clear_failure()
             spec = directory.read_spec()
             context = _prepare(stack, directory, spec, rank, world_size)

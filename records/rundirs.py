@@ -70,14 +70,19 @@ class RunDirectory:
         """
         if (root / "config.json").exists():
             raise FileExistsError(f"{root} already holds a run")
-        for folder in (root, root / "checkpoints", root / "outputs"):
-            folder.mkdir(parents=True, exist_ok=True)
+        directory = cls(root)
+        directory.make_folders()
         inputs = {
             role: {"path": str(i.path), "digest": i.digest} for role, i in spec.inputs.items()
         }
         data = {"kind": spec.kind.value, "config": spec.config.to_json(), "inputs": inputs}
         write_json_atomically(root / "config.json", {**data, "code_commit": spec.code_commit})
-        return cls(root)
+        return directory
+
+    def make_folders(self) -> None:
+        """Make the folders that a run writes into, which one made by hand has not."""
+        for folder in (self.checkpoints, self.outputs):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def read_spec(self) -> RunSpec:
         """Return what `create` wrote.

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,19 @@ def test_an_unknown_command_is_refused_with_usage(directory: RunDirectory) -> No
         run_main("test", COMMANDS, ["nothing", str(directory.root)])
 
     assert error.value.code == 2
+
+
+def test_a_directory_made_by_hand_needs_a_config_and_no_more(
+    directory: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own").mkdir()
+    with pytest.raises(SystemExit):
+        run_main("test", COMMANDS, ["count", str(tmp_path / "own")])
+    assert "holds no config.json" in capsys.readouterr().err
+
+    shutil.copy(directory.root / "config.json", tmp_path / "own")
+    assert run_main("test", COMMANDS, ["count", str(tmp_path / "own")]) == 0
+    assert RunDirectory(tmp_path / "own").outputs.is_dir()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
