@@ -1,8 +1,5 @@
 """`compare`, end to end on tiny models."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +20,8 @@ from records.prompts import Prompt, write_prompts
 from records.run_configs import RunKind, SamplingConfig
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from tests.models import TEXTS, tiny_tokenizer, write_tiny_policy
+from tests.torchrun import torchrun
 
-ROOT = Path(__file__).parents[2]
 NUM_PROMPTS = 12
 CONFIG = EvaluationConfig(
     seed=5,
@@ -207,10 +204,7 @@ def test_two_processes_share_the_prompts_and_agree_with_one(
 ) -> None:
     one = summary_of(tmp_path / "one", CONFIG, inputs)
     two, _ = create_run(tmp_path / "two", CONFIG, inputs)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launch, "-m", "evaluation", "compare", str(two.root)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
+    torchrun("evaluation", "compare", str(two.root))
     result = two.read_result()
     assert result is not None
     texts = [

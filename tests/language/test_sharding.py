@@ -4,9 +4,6 @@ How cut models are trained is in `test_training.py`. Two real processes are star
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,7 @@ from language.precision import MixedWeights
 from language.sharding import ShardedModel, compute_with, gathered, weights_of, whole_or_cut
 from tests.language.gathering import CPU, losses_of, sampled
 from tests.models import tiny_policy
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.torchrun import torchrun
 
 
 def test_one_process_trains_the_model_as_it_is() -> None:
@@ -54,17 +50,7 @@ Found = list[dict[str, Any]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes wrote; `tests.language.gathering` says what they did."""
     folder = tmp_path_factory.mktemp("gathering")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", "tests.language.gathering", str(folder)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.language.gathering", str(folder), timeout_seconds=300)
     return folder
 
 

@@ -36,6 +36,7 @@ from tests.policies.toys import (
     write_reward_model,
 )
 from tests.rewardmodels.toys import preference, write_toy_snapshot
+from tests.torchrun import torchrun
 
 ROOT = Path(__file__).resolve().parents[2]
 # Adam turns rounding errors of vanishing gradients into steps; its epsilon keeps them small.
@@ -76,6 +77,8 @@ RUNS: dict[str, tuple[RunKind, RunConfig]] = {
 BFLOAT16 = replace(
     REWARD, dtype="bfloat16", lora_rank=4, optimizer=replace(OPTIMIZER, learning_rate=3e-2)
 )
+
+SEVERAL = "tests.language.several"
 
 
 class Folders(NamedTuple):
@@ -128,19 +131,6 @@ def run_alone(directory: RunDirectory, *, stop_at: int = 0) -> None:
         assert stop_at
 
 
-def torchrun(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.run(
-        [sys.executable, *launch, "-m", "tests.language.several", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=check,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
 @pytest.fixture(scope="module")
 def folders(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folders]:
     """All runs of this module: two starts of torchrun, the first of which ends with a kill -9."""
@@ -159,10 +149,11 @@ def folders(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     for name in (*RUNS, "whole"):
         run_alone(one[name])
     run_alone(two["continued"], stop_at=5)
-    killed = torchrun("killed", str(two["killed"].root), "7", check=False)
+    killed = torchrun(SEVERAL, "killed", str(two["killed"].root), "7", check=False)
     assert two["killed"].read_failure() is None, killed.stderr
     assert [row["step"] for row in metrics_of(two["killed"])] == list(range(1, 8))
     torchrun(
+        SEVERAL,
         *(str(directory.root) for directory in two.values()),
         f"{one['continued'].root}@5",
     )

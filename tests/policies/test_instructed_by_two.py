@@ -1,11 +1,7 @@
 """Two processes share dialogues, answers, temperatures and rows, and make what one makes."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +22,8 @@ from tests.policies import (
     test_temperature_sweep,
 )
 from tests.policies.toys import create_run, metrics_of, only, weights_of, write_inputs
+from tests.torchrun import torchrun
 
-ROOT = Path(__file__).resolve().parents[2]
 # Adam turns rounding errors of vanishing gradients into steps; its epsilon keeps them small.
 TUNING = OptimizerConfig(learning_rate=1e-3, adam_epsilon=1e-3, min_warmup_steps=0)
 GHOST = test_ghost_attention.CONFIG
@@ -89,18 +85,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, dict[str, 
         seed_everything(spec.config.seed)
         COMMANDS[spec.kind](directory, spec, Interrupted(directory, spec.config))
     torch.set_num_threads(before)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", "tests.language.several",
-         *(str(directory.root) for directory in folders["two"].values())],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    roots = (str(directory.root) for directory in folders["two"].values())
+    torchrun("tests.language.several", *roots)
     return folders
 
 

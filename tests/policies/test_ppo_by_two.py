@@ -3,9 +3,7 @@
 One process's runs are made here; those of two, real ones, by torchrun with gloo.
 """
 
-import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +30,8 @@ from tests.policies.toys import (
     write_inputs,
     write_reward_model,
 )
+from tests.torchrun import torchrun
 
-ROOT = Path(__file__).resolve().parents[2]
 # Five rows in minibatches of four: the last has one row, and one of two processes none of it. Few
 # tokens at once: processes differ in the number of their groups. Adam turns rounding errors of
 # vanishing gradients into steps; its epsilon keeps them small.
@@ -90,21 +88,6 @@ def make(root: Path, config: PPOConfig, inputs: Mapping[str, Path]) -> RunDirect
         code_commit="test",
     )
     return RunDirectory.create(root, spec)
-
-
-def torchrun(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    done = subprocess.run(
-        [sys.executable, *launch, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
