@@ -1,12 +1,9 @@
 """Starting supervised fine-tuning: on a frozen set, or on what another run was trained on."""
 
-from django.db import transaction
-
 from records.policy_configs import SFTConfig
 from records.run_configs import RunKind
 from registry.models import Artifact, PolicyVersion, Run
-from registry.services import create_run
-from workers import dispatch
+from workers.queueing import queue_run
 
 
 def start_finetuning(
@@ -32,13 +29,10 @@ def start_finetuning(
     Raises:
         NameTakenError: The name belongs to another version, or a run that is to make it.
     """
-    with transaction.atomic():
-        run = create_run(
-            kind=RunKind.SFT,
-            config=config,
-            inputs={"policy": policy.artifact, "demonstrations": demonstrations},
-            name=f"{output_name}: SFT on {source}"[:80],
-            output_name=output_name,
-        )
-        dispatch.request_run(run.pk)
-    return run
+    return queue_run(
+        kind=RunKind.SFT,
+        config=config,
+        inputs={"policy": policy.artifact, "demonstrations": demonstrations},
+        name=f"{output_name}: SFT on {source}",
+        output_name=output_name,
+    )

@@ -4,8 +4,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from django.db import transaction
-
 from records.constraints import Constraint, write_constraints
 from records.errors import RecordError
 from records.instruction_configs import (
@@ -15,11 +13,11 @@ from records.instruction_configs import (
 )
 from records.preferences import Axis
 from records.preprompts import Preprompt, write_preprompts
-from records.run_configs import RunConfig, RunKind
+from records.run_configs import RunKind
 from registry.models import Artifact, PolicyVersion, RewardModelVersion, Run, Snapshot
-from registry.services import create_run, publish_artifact
-from workers import dispatch
+from registry.services import publish_artifact
 from workers.prompt_sets import PromptUse, prompt_set
+from workers.queueing import queue_run
 
 MAX_PROMPTS = 10_000
 """Most prompts that a run draws from a snapshot."""
@@ -68,7 +66,13 @@ def start_ghost_attention(
         **({} if demonstrations is None else {"demonstrations": demonstrations}),
     }
     name = f"{output_name}: Ghost Attention"
-    return _queued(RunKind.GHOST_ATTENTION, config, inputs, name, output_name)
+    return queue_run(
+        kind=RunKind.GHOST_ATTENTION,
+        config=config,
+        inputs=inputs,
+        name=name,
+        output_name=output_name,
+    )
 
 
 def start_context_distillation(
@@ -110,7 +114,13 @@ def start_context_distillation(
         **({} if demonstrations is None else {"demonstrations": demonstrations}),
     }
     name = f"{output_name}: context distillation"
-    return _queued(RunKind.CONTEXT_DISTILLATION, config, inputs, name, output_name)
+    return queue_run(
+        kind=RunKind.CONTEXT_DISTILLATION,
+        config=config,
+        inputs=inputs,
+        name=name,
+        output_name=output_name,
+    )
 
 
 def start_persistence(
@@ -141,22 +151,8 @@ def start_persistence(
         **({} if baseline is None else {"baseline": baseline.artifact}),
         **_given("constraints", constraints, write_constraints),
     }
-    return _queued(RunKind.PERSISTENCE, config, inputs, f"{policy.name}: persistence", "")
-
-
-def _queued(
-    kind: RunKind,
-    config: RunConfig,
-    inputs: dict[str, Artifact],
-    name: str,
-    output_name: str,
-) -> Run:
-    with transaction.atomic():
-        run = create_run(
-            kind=kind, config=config, inputs=inputs, name=name[:80], output_name=output_name
-        )
-        dispatch.request_run(run.pk)
-    return run
+    name = f"{policy.name}: persistence"
+    return queue_run(kind=RunKind.PERSISTENCE, config=config, inputs=inputs, name=name)
 
 
 def _prompts(snapshot: Snapshot, use: PromptUse) -> Artifact:

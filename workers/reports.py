@@ -9,8 +9,7 @@ from records.errors import RecordError
 from records.reward_configs import RewardEvaluationConfig, RewardModelConfig
 from records.run_configs import RunKind
 from registry.models import Artifact, RewardModelVersion, Run, Snapshot
-from registry.services import create_run
-from workers import dispatch
+from workers.queueing import queue_run
 
 SHARES = (0.125, 0.25, 0.5)
 """Shares of a model's pairs at which its curve over data is measured; the model itself is 1."""
@@ -43,15 +42,12 @@ def start_reward_report(
     inputs |= {f"mixture_{i}": snapshot.artifact for i, snapshot in enumerate(others)}
     if previous is not None:
         inputs["previous"] = previous.artifact
-    with transaction.atomic():
-        run = create_run(
-            kind=RunKind.REWARD_EVALUATION,
-            config=config,
-            inputs=inputs,
-            name=f"Report on {version}",
-        )
-        dispatch.request_run(run.pk)
-    return run
+    return queue_run(
+        kind=RunKind.REWARD_EVALUATION,
+        config=config,
+        inputs=inputs,
+        name=f"Report on {version}",
+    )
 
 
 def start_scaling(*, version: RewardModelVersion) -> list[Run]:
@@ -69,8 +65,8 @@ def start_scaling(*, version: RewardModelVersion) -> list[Run]:
         ended_badly = {Run.State.FAILED, Run.State.CANCELLED}
         known = scaling_runs(version)
         there = {share for share, run in known if run.state not in ended_badly}
-        runs = [
-            create_run(
+        return [
+            queue_run(
                 kind=RunKind.REWARD_MODEL,
                 config=replace(config, data_share=share),
                 inputs=inputs,
@@ -79,9 +75,6 @@ def start_scaling(*, version: RewardModelVersion) -> list[Run]:
             for share in SHARES
             if share not in there
         ]
-        for run in runs:
-            dispatch.request_run(run.pk)
-    return runs
 
 
 def scaling_runs(version: RewardModelVersion) -> list[tuple[float, Run]]:

@@ -14,10 +14,10 @@ from records.errors import RecordError
 from records.preferences import Axis
 from registry.errors import RegistryError
 from webapp.access import SignedInRequest, roles
-from webapp.forms.demonstrations import AssignmentForm, FreezeForm, SFTForm, with_sft_preset
+from webapp.forms.demonstrations import AssignmentForm, FreezeForm
 from webapp.selectors.demonstrations import assignments_page, recent_in, set_page
+from webapp.views.finetuning import answer_sft_form
 from webapp.wording import as_sentence
-from workers.finetuning import start_finetuning
 
 
 @roles("lead", "admin")
@@ -95,29 +95,13 @@ def freeze(request: SignedInRequest) -> HttpResponseBase:
 def demonstration_set(request: SignedInRequest, pk: int) -> HttpResponseBase:
     """Show a frozen set with what learned from it, and start supervised fine-tuning on it."""
     row = get_demonstration_set_for(request.user, pk)
-    data = request.POST if request.method == "POST" else None
-    if data is not None and "fill_in" in data:
-        filled = {"page": set_page(row), "form": SFTForm(with_sft_preset(data))}
-        return render(request, "webapp/assignments/set.html", filled)
-    form = SFTForm(data)
-    if data is not None and form.is_valid() and (config := form.config) is not None:
-        name = form.cleaned_data["output_name"]
-        try:
-            run = start_finetuning(
-                policy=form.cleaned_data["policy"],
-                demonstrations=row.artifact,
-                source=row.name,
-                config=config,
-                output_name=name,
-            )
-        except RegistryError as error:
-            form.add_error("output_name", as_sentence(error))
-        else:
-            messages.success(request, f"The run that makes {name} is queued.")
-            return redirect("run", pk=run.pk)
-    context = {"page": set_page(row), "form": form}
-    status = 422 if data is not None else 200
-    return render(request, "webapp/assignments/set.html", context, status=status)
+    return answer_sft_form(
+        request,
+        demonstrations=row.artifact,
+        source=row.name,
+        template="webapp/assignments/set.html",
+        context=lambda: {"page": set_page(row)},
+    )
 
 
 def _list_page(request: SignedInRequest, form: FreezeForm) -> HttpResponse:

@@ -1,12 +1,14 @@
 """Fine-tuning a policy on what a run was trained on: distillation, where the run's was larger."""
 
+from collections.abc import Callable, Mapping
+
 from django.contrib import messages
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
 
 from registry.errors import RegistryError
-from registry.models import RunOutput
+from registry.models import Artifact, RunOutput
 from webapp.access import SignedInRequest, roles
 from webapp.forms.demonstrations import SFTForm, with_sft_preset
 from webapp.selectors.runs import DEMONSTRATIONS
@@ -21,19 +23,38 @@ def finetune_on_run(request: SignedInRequest, pk: int) -> HttpResponseBase:
     output = get_object_or_404(
         RunOutput.objects.select_related("run", "artifact"), run=pk, name=DEMONSTRATIONS
     )
+    return answer_sft_form(
+        request,
+        demonstrations=output.artifact,
+        source=f"run {output.run_id}",
+        template="webapp/runs/finetune.html",
+        context=lambda: {"run": output.run, "artifact": output.artifact},
+    )
+
+
+def answer_sft_form(
+    request: SignedInRequest,
+    *,
+    demonstrations: Artifact,
+    source: str,
+    template: str,
+    context: Callable[[], Mapping[str, object]],
+) -> HttpResponseBase:
+    """Show, fill in or follow the form that starts SFT on `demonstrations`, which go by `source`.
+
+    Its page is `template` with `context()`, which is read where the page is shown, and the form.
+    """
     data = request.POST if request.method == "POST" else None
-    context = {"run": output.run, "artifact": output.artifact}
     if data is not None and "fill_in" in data:
-        filled = {**context, "form": SFTForm(with_sft_preset(data))}
-        return render(request, "webapp/runs/finetune.html", filled)
+        return render(request, template, {**context(), "form": SFTForm(with_sft_preset(data))})
     form = SFTForm(data)
     if data is not None and form.is_valid() and (config := form.config) is not None:
         name = form.cleaned_data["output_name"]
         try:
             run = start_finetuning(
                 policy=form.cleaned_data["policy"],
-                demonstrations=output.artifact,
-                source=f"run {output.run_id}",
+                demonstrations=demonstrations,
+                source=source,
                 config=config,
                 output_name=name,
             )
@@ -43,4 +64,4 @@ def finetune_on_run(request: SignedInRequest, pk: int) -> HttpResponseBase:
             messages.success(request, f"The run that makes {name} is queued.")
             return redirect("run", pk=run.pk)
     status = 422 if data is not None else 200
-    return render(request, "webapp/runs/finetune.html", {**context, "form": form}, status=status)
+    return render(request, template, {**context(), "form": form}, status=status)

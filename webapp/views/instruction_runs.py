@@ -132,7 +132,7 @@ def _page(
             form.add_error("output_name", as_sentence(error))
         else:
             if run is not None:
-                messages.success(request, f"{capitalised(run)} is queued.")
+                messages.success(request, f"{run} is queued.")
                 return redirect("run", pk=run.pk)
     context = {"policy": policy, "form": form, "title": title, "text": text}
     status = 422 if form.is_bound else 200

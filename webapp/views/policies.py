@@ -18,7 +18,7 @@ from webapp.selectors import policies as read
 from webapp.selectors.iterations import reward_model_view
 from webapp.selectors.reward_models import newest_report, running_reports, scaling_of
 from webapp.selectors.runs import names_of
-from webapp.wording import as_sentence, capitalised
+from webapp.wording import as_sentence
 from workers.imports import start_import
 from workers.reports import start_reward_report, start_scaling
 
@@ -50,7 +50,7 @@ def import_policy(request: SignedInRequest) -> HttpResponseBase:
         except NameTakenError as error:
             form.add_error("output_name", as_sentence(error))
         else:
-            messages.success(request, f"{capitalised(run)} is queued.")
+            messages.success(request, f"{run} is queued.")
             return redirect("run", pk=run.pk)
     status = 422 if form.is_bound else 200
     return render(request, "webapp/policies/import.html", {"form": form}, status=status)
