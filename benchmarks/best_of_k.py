@@ -15,8 +15,8 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
+from benchmarks.floors import llama_flops
 from benchmarks.frame import Result, peer_python, run_child
-from benchmarks.reward_model_training import matmul_parameters
 from benchmarks.texts import load_pairs, make_policy
 from language.chat import fit_prompt
 from language.models import load_policy, save_model
@@ -120,9 +120,9 @@ def _measure(folder: Path, work: Work, prompts: list[list[int]], source: str) ->
 
 def _num_flops(shape: dict[str, Any], prompt_lengths: list[int], num_tokens: int) -> float:
     """Return what the layers and the head must compute at least, attention left out."""
-    layers, head = matmul_parameters(shape), shape["hidden_size"] * shape["vocab_size"]
-    num_positions = sum(prompt_lengths) + num_tokens
-    return 2.0 * (layers * num_positions + head * (num_tokens + len(prompt_lengths)))
+    num_positions, num_read = sum(prompt_lengths) + num_tokens, num_tokens + len(prompt_lengths)
+    head = 2.0 * shape["hidden_size"] * shape["vocab_size"]
+    return llama_flops(shape, tokens=num_positions, read=num_read) + head * num_read
 
 
 def _eos_id(folder: Path) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
+from benchmarks.floors import llama_flops
 from benchmarks.frame import Result, peer_python, run_child
 from benchmarks.texts import Texts, chosen_sizes, llama_shape, load_pairs, make_policy
 from language.chat import encode_prompt, encode_response
@@ -110,7 +111,8 @@ def _result(
 ) -> Result:
     rate = ours["pairs_per_cpu_second"]
     rates = {mode: peer["pairs_per_cpu_second"] for mode, peer in peers.items()}
-    flops = 6 * matmul_parameters(work.shape) * work.num_computed / work.num_pairs * rate
+    tokens = work.num_computed / work.num_pairs
+    flops = 3 * llama_flops(work.shape, tokens=tokens, read=2) * rate
     floor = min(measured[f"gflops_{dtype}"] for measured in calibration.values())
     return Result(
         name="reward_model_training",
@@ -131,7 +133,8 @@ def _result(
             "tokens_per_pair": round(work.num_real / work.num_pairs, 1),
             "computed_tokens_per_pair": round(work.num_computed / work.num_pairs, 1),
             "tokens_per_cpu_second": round(rate * work.num_real / work.num_pairs, 1),
-            "floor": "6 FLOP per matrix parameter and token, prompts once, over the matmul rate",
+            "floor": "6 FLOP per matrix parameter and token, prompts once, the last layer's output "
+            "at last tokens alone, over the matmul rate",
             "peak_megabytes": round(ours["peak_megabytes"]),
             "peer_peak_megabytes": {m: round(p["peak_megabytes"]) for m, p in peers.items()},
         },
@@ -174,10 +177,3 @@ def _train(folder: Path, texts: Texts, dtype: str) -> dict[str, Any]:
     run_directory = RunDirectory.create(folder / f"run-{dtype}", spec)
     script = HERE / "ours" / "training.py"
     return run_child(sys.executable, script, str(run_directory.root))
-
-
-def matmul_parameters(shape: dict[str, int]) -> int:
-    """Return the parameters of a Llama's layers that take part in a matrix product per token."""
-    hidden = shape["hidden_size"]
-    per_layer = 4 * hidden**2 + 3 * hidden * shape["intermediate_size"]
-    return shape["num_hidden_layers"] * per_layer

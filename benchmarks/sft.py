@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
+from benchmarks.floors import llama_flops
 from benchmarks.frame import Result, peer_python, run_child
-from benchmarks.reward_model_training import TRL, matmul_parameters
+from benchmarks.reward_model_training import TRL
 from benchmarks.texts import Texts, chosen_sizes, llama_shape, load_pairs, make_policy
 from language.chat import encode_prompt, encode_response
 from records.policy_configs import SFTConfig
@@ -109,7 +110,8 @@ def _result(
     rates = {mode: round(peer["tokens_per_cpu_second"], 1) for mode, peer in peers.items()}
     best = max(rates, key=lambda mode: rates[mode])
     head = work.response_share * work.shape["hidden_size"] * work.shape["vocab_size"]
-    flops = 6 * (matmul_parameters(work.shape) + head) * rate
+    layers = llama_flops(work.shape, tokens=1, read=work.response_share)
+    flops = 3 * (layers + 2 * head) * rate
     floor = min(measured[f"gflops_{dtype}"] for measured in calibration.values())
     return Result(
         name="sft",
@@ -127,7 +129,8 @@ def _result(
             "source": work.texts.source,
             "rows": len(work.texts.preferences),
             "response_share": round(work.response_share, 3),
-            "floor": "6 FLOP per matrix parameter and token (output layer: response tokens)",
+            "floor": "6 FLOP per matrix parameter and token (outputs of the last layer and of the "
+            "head: response tokens)",
             "peak_megabytes": round(ours["peak_megabytes"]),
             "peer_peak_megabytes": {m: round(p["peak_megabytes"]) for m, p in peers.items()},
         },

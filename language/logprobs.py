@@ -1,7 +1,6 @@
 """Log-probabilities of response tokens under a policy.
 
-B rows, T tokens in a row or on a line of packed rows, M response tokens of the whole batch,
-V vocabulary, D hidden.
+B rows, T tokens in a row, M response tokens of the whole batch, V vocabulary, D hidden.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaForCausalLM
 
-from language.packing import PackedRows, pack_rows, packed_hidden
+from language.packing import pack_rows, packed_hidden
 from language.rows import RowBatch, TokenRow, rows_of
 
 _LOGITS_PER_CHUNK = 2**26
@@ -34,33 +33,34 @@ class TokenStatistics(NamedTuple):
     entropies_M: Tensor
 
 
-def packed_statistics(
-    model: LlamaForCausalLM, hidden_TD: Tensor, packed: PackedRows, *, temperature: float
+def token_statistics(
+    model: LlamaForCausalLM, hidden_MD: Tensor, ids_M: Tensor, *, temperature: float
 ) -> TokenStatistics:
-    """Return log-probabilities and entropies of response tokens from the last layer's output.
+    """Return log-probabilities and entropies of tokens from the hidden states before them.
 
-    Logits are computed at response positions only, divided by `temperature` (as in sampling), and
-    normalised in float32 whatever the model's type.
+    Logits are divided by `temperature` (as in sampling), and normalised in float32 whatever the
+    model's type. Entropies have no gradient.
     """
 
     def statistics(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
         logprobs_MV = _logits(model, hidden_MD, temperature).log_softmax(dim=-1)
-        entropies_M = -(logprobs_MV.exp() * logprobs_MV).sum(dim=-1)
+        with torch.no_grad():
+            entropies_M = -(logprobs_MV.exp() * logprobs_MV).sum(dim=-1)
         return logprobs_MV.gather(1, ids_M[:, None])[:, 0], entropies_M
 
-    return TokenStatistics(*_in_chunks(model, hidden_TD, packed, statistics))
+    return TokenStatistics(*_in_chunks(model, hidden_MD, ids_M, statistics))
 
 
-def packed_logprobs(
-    model: LlamaForCausalLM, hidden_TD: Tensor, packed: PackedRows, *, temperature: float
+def token_logprobs(
+    model: LlamaForCausalLM, hidden_MD: Tensor, ids_M: Tensor, *, temperature: float
 ) -> Tensor:
-    """Return logprobs_M as `packed_statistics` does, without the price of the entropies."""
+    """Return logprobs_M as `token_statistics` does, without the price of the entropies."""
 
     def logprobs(hidden_MD: Tensor, ids_M: Tensor) -> tuple[Tensor, ...]:
         logits_MV = _logits(model, hidden_MD, temperature)
         return (-F.cross_entropy(logits_MV, ids_M, reduction="none"),)
 
-    return _in_chunks(model, hidden_TD, packed, logprobs)[0]
+    return _in_chunks(model, hidden_MD, ids_M, logprobs)[0]
 
 
 def response_logprobs(
@@ -87,8 +87,10 @@ def response_statistics(
     if bool(batch.response_mask_BT[:, 0].any()):
         raise ValueError("response_mask_BT: the first token has no tokens before it")
     packed = pack_rows(rows_of(batch), device=batch.ids_BT.device)
-    hidden_TD = packed_hidden(model.model, packed)
-    logprobs_M, entropies_M = packed_statistics(model, hidden_TD, packed, temperature=temperature)
+    hidden_MD = packed_hidden(model.model, packed, packed.before_M)
+    logprobs_M, entropies_M = token_statistics(
+        model, hidden_MD, packed.response_ids_M, temperature=temperature
+    )
     zeros_BT = torch.zeros(batch.ids_BT.shape, device=logprobs_M.device)
     return ResponseStatistics(
         zeros_BT.masked_scatter(batch.response_mask_BT, logprobs_M),
@@ -99,8 +101,8 @@ def response_statistics(
 def response_losses(model: LlamaForCausalLM, rows: Sequence[TokenRow]) -> Tensor:
     """Return losses_M = -log π(x_t | x_<t) float32 of the response tokens, row after row."""
     packed = pack_rows(rows, device=model.device)
-    hidden_TD = packed_hidden(model.model, packed)
-    return -packed_logprobs(model, hidden_TD, packed, temperature=1.0)
+    hidden_MD = packed_hidden(model.model, packed, packed.before_M)
+    return -token_logprobs(model, hidden_MD, packed.response_ids_M, temperature=1.0)
 
 
 def _logits(model: LlamaForCausalLM, hidden_MD: Tensor, temperature: float) -> Tensor:
@@ -110,16 +112,14 @@ def _logits(model: LlamaForCausalLM, hidden_MD: Tensor, temperature: float) -> T
 
 def _in_chunks(
     model: LlamaForCausalLM,
-    hidden_TD: Tensor,
-    packed: PackedRows,
+    hidden_MD: Tensor,
+    ids_M: Tensor,
     compute: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
 ) -> list[Tensor]:
-    """Return what `compute` makes of the hidden states before the response tokens, and of these.
+    """Return what `compute` makes of the hidden states before tokens, and of these.
 
     In chunks where their logits would be many; a chunk's are then recomputed in the backward pass.
     """
-    hidden_MD = hidden_TD[packed.before_M]
-    ids_M = packed.ids_T[packed.response_M]
     rows = max(1, _LOGITS_PER_CHUNK // model.config.vocab_size)
     chunks = list(zip(hidden_MD.split(rows), ids_M.split(rows), strict=True))
     if len(chunks) > 1 and torch.is_grad_enabled():

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from language.devices import resolve_device, resolve_dtype
 from language.hub import model_folder
+from language.last_layer import use_last_layer_
 from language.norms import use_few_pass_norms_
 from language.precision import cast_parameters_
 from language.templates import save_tokenizer
@@ -61,7 +62,7 @@ def create_policy(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    use_few_pass_norms_(model)
+    _use_own_layers_(model)
     model.eval()
     return model
 
@@ -113,7 +114,7 @@ def load_llama(
     if missing := sorted(loaded[1]["missing_keys"]):
         raise ValueError(f"{path_or_name} has no weights for {', '.join(missing)}")
     disable_dropout_(model)
-    use_few_pass_norms_(model)
+    _use_own_layers_(model)
     nn.Module.to(model, device=device)
     model.train(mode=False)
     return model
@@ -125,7 +126,7 @@ def empty_llama(kind: type[Model], config: LlamaConfig) -> Model:
         empty = kind(deepcopy(config))
     # As every model starts; `language.packing` changes it, in the config too.
     empty.set_attn_implementation("sdpa")
-    use_few_pass_norms_(empty)
+    _use_own_layers_(empty)
     empty.train(mode=False)
     return empty
 
@@ -153,3 +154,9 @@ def disable_dropout_(model: nn.Module) -> None:
             module.attention_dropout = 0.0
     if isinstance(model, PreTrainedModel):
         model.config.attention_dropout = 0.0
+
+
+def _use_own_layers_(model: nn.Module) -> None:
+    """Give the layers of `model` our classes where these take less; parameters stay."""
+    use_few_pass_norms_(model)
+    use_last_layer_(model)

@@ -145,16 +145,20 @@ class PackedLlamaAttention(LlamaAttention):
         past_key_values: Any = None,  # noqa: ANN401 - transformers' cache
         **kwargs: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor | None]:
-        """Return attention's output (1, T, D) for hidden_states (1, T, D)."""
+        """Return attention's output (1, T, D) for hidden_states (1, T, D).
+
+        Where `taken_R` is among `kwargs`, (1, R, D): the output at these places alone.
+        """
         layout: Layout | None = kwargs.get("layout")
+        taken_R: Tensor | None = kwargs.pop("taken_R", None)
         gpu = None if layout is None else layout.gpu
         if gpu is not None and not takes_flash(hidden_states.dtype, self.head_dim):
             layout = kwargs["layout"] = gpu.in_blocks
         if layout is None or layout.block_mask is not None:
-            output: tuple[Tensor, Tensor | None] = super().forward(
+            output, weights = super().forward(
                 hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs
             )
-            return output
+            return output if taken_R is None else output[:, taken_R], weights
         assert position_embeddings is not None, "a Llama's layers are given their positions"
         assert not (self.training and self.attention_dropout), "see disable_dropout_"
         query, key, value = (
@@ -166,11 +170,14 @@ class PackedLlamaAttention(LlamaAttention):
             key, value = key.repeat_interleave(copies, 2), value.repeat_interleave(copies, 2)
         if gpu is not None:
             parts = (query[0], key[0], value[0])
-            heads = attend_by_flash(*parts, gpu.flash, self.scaling, position_embeddings)
-            return self.o_proj(heads.flatten(1)[None]), None
-        parts = (query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-        heads = attend_by_segments(*parts, layout, self.scaling, position_embeddings)
-        return self.o_proj(heads.transpose(1, 2).flatten(2)), None
+            heads = attend_by_flash(*parts, gpu.flash, self.scaling, position_embeddings)[None]
+        else:
+            parts = (query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+            heads = attend_by_segments(*parts, layout, self.scaling, position_embeddings)
+            heads = heads.transpose(1, 2)
+        if taken_R is not None:
+            heads = heads[:, taken_R]
+        return self.o_proj(heads.flatten(2)), None
 
 
 def takes_flash(dtype: torch.dtype, head_size: int) -> bool:

@@ -1,6 +1,7 @@
 """Packed rows: the tokens of many rows on one line, nothing padded, a shared prompt held once.
 
-Shapes: T tokens on the line, B rows, N tokens of all rows, M response tokens of all rows, D hidden.
+Shapes: T tokens on the line, B rows, N tokens of all rows, M response tokens of all rows, R places
+that are read, D hidden.
 
 Rows with the same prompt branch from one copy of it: `prompt, response, response, ...`. Positions
 count on from the prompt in every response, and attention (`language.packed_attention`) keeps rows
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import LlamaModel
 
 from language.devices import tensor_on
+from language.last_layer import reads_places, use_last_layer_
 from language.packed_attention import (
     ATTENTION,
     Crossing,
@@ -40,8 +42,8 @@ class PackedRows(NamedTuple):
     row_N: Tensor
     """The places of every row's tokens, row after row in the order given; a shared prompt's are
     there once for each of its rows."""
-    response_M: Tensor
-    """The places of the response tokens, row after row in the order given."""
+    response_ids_M: Tensor
+    """The response tokens, row after row in the order given."""
     before_M: Tensor
     """The place of the token before each of them: the one whose output predicts it."""
 
@@ -113,7 +115,7 @@ def pack_rows(rows: Sequence[TokenRow], *, device: torch.device | str = "cpu") -
         last.append(end - 1 if end > start else prompt_last)
         every.extend(range(prompt_last + 1 - len(row.prompt_ids), prompt_last + 1))
         every.extend(range(start, end))
-        response.extend(range(start, end))
+        response.extend(row.response_ids)
         before.extend([prompt_last, *range(start, end - 1)][: end - start])
     layout = Layout(
         line.runs(),
@@ -129,26 +131,29 @@ def pack_rows(rows: Sequence[TokenRow], *, device: torch.device | str = "cpu") -
         layout=layout,
         last_B=tensor_on(device, last),
         row_N=tensor_on(device, every),
-        response_M=tensor_on(device, response, dtype=torch.long),
+        response_ids_M=tensor_on(device, response, dtype=torch.long),
         before_M=tensor_on(device, before, dtype=torch.long),
     )
 
 
-def packed_hidden(model: LlamaModel, packed: PackedRows) -> Tensor:
-    """Return hidden_TD, the last layer's normalised output at every token of the line.
+def packed_hidden(model: LlamaModel, packed: PackedRows, read_R: Tensor | None = None) -> Tensor:
+    """Return hidden_RD, the last layer's normalised output at the places `read_R` of the line.
 
-    `model` is told once to use our attention; without a layout that is SDPA, as before.
+    Without places it is hidden_TD, that of every token, which costs more. `model` is told once to
+    use our attention; without a layout that is SDPA, as before.
     """
     _prepare_(model)
-    hidden_1TD: Tensor = model(
+    assert read_R is None or reads_places(model), "cut over processes before it was prepared"
+    hidden_1RD: Tensor = model(
         input_ids=packed.ids_T[None],
         position_ids=packed.positions_T[None],
         # Of four dimensions, so that no mask of T by T is built; our attention does not read it.
         attention_mask=packed.ids_T.new_ones(1, 1, 1, 1),
         use_cache=False,
         layout=packed.layout,
+        read_R=read_R,
     ).last_hidden_state
-    return hidden_1TD[0]
+    return hidden_1RD[0]
 
 
 def _prepare_(model: LlamaModel) -> None:
@@ -156,6 +161,7 @@ def _prepare_(model: LlamaModel) -> None:
     if model.config._attn_implementation == ATTENTION:
         return
     model.set_attn_implementation(ATTENTION)
+    use_last_layer_(model)
     for layer in model.layers:
         # The class changes, so that parameters, and what wraps or shards them, stay where they are.
         layer.self_attn.__class__ = PackedLlamaAttention

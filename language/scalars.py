@@ -101,7 +101,7 @@ def row_scalars(model: LlamaForSequenceClassification, rows: Sequence[TokenRow])
     Rows that share a prompt share its computation. A row's scalar does not depend on the others.
     """
     packed = pack_rows(rows, device=model.device)
-    return head_of(model, packed_hidden(model.model, packed)[packed.last_B])
+    return head_of(model, packed_hidden(model.model, packed, packed.last_B))
 
 
 @torch.inference_mode()

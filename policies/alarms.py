@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from language.distributed import world
 from policies.heldout import HeldOutLook
-from policies.networks import View
 from policies.rollouts import Rollout
 from policies.statistics import paired_t
+from policies.views import View
 from records.ppo_choices import AlarmConfig
 
 _CURES = "Take an earlier policy, raise kl_coef, or collect comparisons of this policy's responses"

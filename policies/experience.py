@@ -11,12 +11,12 @@ from torch import Tensor
 
 from policies.advantages import generalised_advantages
 from policies.kl import kl_penalties
-from policies.networks import View
 from policies.ppo_progress import Progress
 from policies.rewards import final_scores, token_rewards
 from policies.rollouts import Rollout
 from policies.statistics import standardised, whiten
 from policies.updates import Experience
+from policies.views import Kept, View
 from records.policy_configs import PPOConfig
 from records.ppo_choices import WhitenScope
 
@@ -68,7 +68,7 @@ def rewards_of(
 
 
 def experience_of(
-    rollout: Rollout, view: View, rewards_BR: Tensor, config: PPOConfig
+    rollout: Rollout, view: View, rewards_BR: Tensor, config: PPOConfig, *, kept: Kept | None = None
 ) -> Experience:
     """Return the rollout with the advantages and returns of its rewards."""
     mask_BR = rollout.response_mask_BR
@@ -87,6 +87,7 @@ def experience_of(
         values_M=view.values_M,
         advantages_M=rollout.flat(advantages_BR),
         returns_M=rollout.flat(returns_BR),
+        kept=kept,
     )
 
 

@@ -13,11 +13,11 @@ from language.distributed import gather_objects
 from language.tokenizers import eos_id_of
 from policies.encoding import EncodedPrompt
 from policies.kl import kl_penalties
-from policies.networks import logprobs_of
 from policies.ppo_models import Models
 from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed, score_rows
 from policies.statistics import Moments, masked_moments, standardised
+from policies.views import logprobs_of
 from records.policy_configs import PPOConfig
 from records.ppo_choices import TruncationRule
 

@@ -13,11 +13,12 @@ from language.engines import Engine
 from language.scores import ScoreFn
 from policies.encoding import EncodedPrompt
 from policies.experience import Rewards, experience_of, rewards_of
-from policies.networks import Networks, View, logprobs_of, view_of
+from policies.networks import Networks
 from policies.ppo_progress import Progress
 from policies.rollouts import Rollout, groups_of, sample_rollout
 from policies.scoring import Scores, score_rows
 from policies.updates import Experience, Learners, UpdateMetrics, update_
+from policies.views import Kept, View, is_view_kept, kept_view_of, logprobs_of, view_of
 from records.policy_configs import PPOConfig
 
 
@@ -96,12 +97,18 @@ def iterate_(
     groups = groups_of(rollout, tokens=config.tokens_per_microbatch)
     reference_M = logprobs_of(networks.as_reference(), rollout, groups, temperature=temperature)
     watch.lap("reference")
-    view = view_of(networks, rollout, groups, temperature=temperature, units=units)
+    kept: Kept | None = None
+    if len(groups) == 1 and is_view_kept(networks, rollout, config):
+        view, kept = kept_view_of(
+            networks, rollout, groups[0], temperature=temperature, units=units
+        )
+    else:
+        view = view_of(networks, rollout, groups, temperature=temperature, units=units)
     watch.lap("logprobs")
 
     # Rewards per token, advantages, returns; then one gradient step per minibatch.
     rewards = rewards_of(rollout, scores.gated_B, view, reference_M, progress, config)
-    experience = experience_of(rollout, view, rewards.rewards_BR, config)
+    experience = experience_of(rollout, view, rewards.rewards_BR, config, kept=kept)
     update = update_(
         networks, learners, experience, units=units, config=config, generator=generator
     )

@@ -1,4 +1,4 @@
-"""The networks of PPO in their three arrangements, and what they say of a rollout's tokens.
+"""The networks of PPO in their three arrangements.
 
 Separate: policy, value model and reference have layers of their own. Shared: the value model is a
 head on the policy's layers. Adapters (LoRA): one base with an adapter for the policy, one for the
@@ -7,32 +7,24 @@ reference is the base with its adapters off.
 
 Several processes cut networks that are separate between them (FSDP2); shared ones and adapters each
 holds whole, and gradients are added up. Either way a pass is for all processes together.
-
-Shapes: B rows, M response tokens, T tokens on a line of packed rows, D hidden.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from language.adapters import add_adapters_, use_adapter_
-from language.distributed import all_reduce_sum_
 from language.kept_adapters import AdapterWeights, load_adapter_
-from language.logprobs import packed_logprobs, packed_statistics
-from language.packing import PackedRows, packed_hidden
 from language.precision import MixedWeights, cast_parameters_, enable_activation_checkpointing_
-from language.scalars import Scorer, head_of, share_trunk
-from language.sharding import Policy, ShardedModel, Weights, compute_with
-from policies.rollouts import Group, Rollout
-from policies.statistics import Moments, standardised
+from language.scalars import Scorer, share_trunk
+from language.sharding import Policy, ShardedModel, Weights
+from policies.statistics import Moments
 
 Model = TypeVar("Model", bound=nn.Module)
-Result = TypeVar("Result")
 
 POLICY, VALUE = "policy", "value"
 """The names of the adapters."""
@@ -211,121 +203,6 @@ def adapter_networks(
     )
 
 
-def policy_pass(
-    networks: Networks,
-    packed: PackedRows,
-    read: Callable[[LlamaForCausalLM, Tensor], Result],
-    *,
-    is_trained: bool = False,
-) -> tuple[Result, Tensor | None]:
-    """Return what `read` makes of the policy and its hidden_TD, and these where they are shared.
-
-    Shared: the value model reads them too, and `value_pass` takes them.
-    """
-
-    def compute(policy: LlamaForCausalLM) -> tuple[Result, Tensor | None]:
-        hidden_TD = packed_hidden(policy.model, packed)
-        return read(policy, hidden_TD), hidden_TD if networks.is_trunk_shared else None
-
-    return compute_with(networks.as_policy(is_trained=is_trained), compute)
-
-
-def value_pass(
-    networks: Networks,
-    packed: PackedRows,
-    read: Callable[[LlamaForSequenceClassification, Tensor], Result],
-    *,
-    trunk_TD: Tensor | None,
-    is_trained: bool = False,
-) -> Result:
-    """Return what `read` makes of the value model and its hidden_TD: `trunk_TD` or its own."""
-
-    def compute(model: LlamaForSequenceClassification) -> Result:
-        hidden_TD = packed_hidden(model.model, packed) if trunk_TD is None else trunk_TD
-        return read(model, hidden_TD)
-
-    return compute_with(networks.as_value_model(is_trained=is_trained), compute)
-
-
-class View(NamedTuple):
-    """What policy and value model say of a rollout before any update."""
-
-    logprobs_M: Tensor
-    entropies_M: Tensor
-    values_M: Tensor
-    """At each response token the value of the state before it."""
-    last_values_B: Tensor
-    """The value of the state after the last token."""
-
-
-@torch.no_grad()
-def view_of(
-    networks: Networks,
-    rollout: Rollout,
-    groups: Sequence[Group],
-    *,
-    temperature: float,
-    units: Moments,
-) -> View:
-    """Return what policy and value model say of a rollout, from one pass where they share layers.
-
-    Log-probabilities are at the temperature of sampling; values in the units of rewards. A
-    collective: `groups` are this process's, and what is returned is of all.
-    """
-    num_tokens, num_rows = len(rollout.place_M), len(rollout.rows)
-    view = View(*(_zeros(n, rollout) for n in (num_tokens, num_tokens, num_tokens, num_rows)))
-    say = partial(packed_statistics, temperature=temperature)
-    value = partial(_packed_and_last_values, units=units)
-    for packed, token_M, row_B, is_own in groups:
-        said, trunk_TD = policy_pass(networks, packed, partial(say, packed=packed))
-        values = value_pass(networks, packed, partial(value, packed=packed), trunk_TD=trunk_TD)
-        if is_own:
-            parts, places = (*said, *values), (token_M, token_M, token_M, row_B)
-            for whole, place, part in zip(view, places, parts, strict=True):
-                whole.index_copy_(0, place, part)
-    return View(*map(all_reduce_sum_, view))
-
-
-@torch.no_grad()
-def logprobs_of(
-    model: Policy, rollout: Rollout, groups: Sequence[Group], *, temperature: float
-) -> Tensor:
-    """Return logprobs_M of a rollout under `model`, at the temperature of sampling; a collective.
-
-    `groups` are this process's, and what is returned is of all.
-    """
-
-    def compute(policy: LlamaForCausalLM, packed: PackedRows) -> Tensor:
-        hidden_TD = packed_hidden(policy.model, packed)
-        return packed_logprobs(policy, hidden_TD, packed, temperature=temperature)
-
-    logprobs_M = _zeros(len(rollout.place_M), rollout)
-    for packed, token_M, _, is_own in groups:
-        part_M = compute_with(model, partial(compute, packed=packed))
-        if is_own:
-            logprobs_M.index_copy_(0, token_M, part_M)
-    return all_reduce_sum_(logprobs_M)
-
-
-def packed_values(
-    model: LlamaForSequenceClassification, hidden_TD: Tensor, packed: PackedRows, *, units: Moments
-) -> Tensor:
-    """Return values_M, with gradient: at each response token the value of the state before it.
-
-    A model that was a reward model speaks in raw scores; rewards are whitened. `units` (mean and
-    variance of the scores before training) takes the one to the other.
-    """
-    return standardised(head_of(model, hidden_TD[packed.before_M]), units)
-
-
-def _packed_and_last_values(
-    model: LlamaForSequenceClassification, hidden_TD: Tensor, packed: PackedRows, *, units: Moments
-) -> tuple[Tensor, Tensor]:
-    """Return values_M, and last_values_B of the states after the last tokens."""
-    values_M = packed_values(model, hidden_TD, packed, units=units)
-    return values_M, standardised(head_of(model, hidden_TD[packed.last_B]), units)
-
-
 def _reward_model(
     base: LlamaForCausalLM, name: str, weights: AdapterWeights
 ) -> LlamaForSequenceClassification:
@@ -344,7 +221,3 @@ def _set_head_(model: LlamaForSequenceClassification, weights: AdapterWeights) -
 
 def _head_parameters(model: LlamaForSequenceClassification) -> dict[str, nn.Parameter]:
     return {f"score.{name}": parameter for name, parameter in model.score.named_parameters()}
-
-
-def _zeros(count: int, rollout: Rollout) -> Tensor:
-    return torch.zeros(count, device=rollout.place_M.device)

@@ -5,21 +5,22 @@ packed before it, and what is measured is read after it.
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import LlamaForCausalLM
 
 from language.distributed import all_reduce_max_, all_reduce_sum_
-from language.logprobs import packed_logprobs
+from language.logprobs import token_logprobs
 from language.sharding import clip_gradients_, sum_gradients_
 from policies.losses import policy_losses, token_mean, value_losses
-from policies.networks import Networks, packed_values, policy_pass, value_pass
+from policies.networks import Networks
 from policies.rollouts import Group, Rollout, groups_of
 from policies.statistics import Moments
+from policies.views import Kept, policy_pass, value_pass
 from records.policy_configs import PPOConfig
 
 
@@ -69,6 +70,8 @@ class Experience(NamedTuple):
     advantages_M: Tensor
     """Whitened over the batch's response tokens, unless the config leaves them as they are."""
     returns_M: Tensor
+    kept: Kept | None = None
+    """The pass that said `logprobs_M` and `values_M`, where the update goes backwards from it."""
 
 
 class UpdateMetrics(NamedTuple):
@@ -108,12 +111,13 @@ def update_(
 
     Minibatches are drawn at random, the same in every process. Processes share the rows of each;
     what is too large is computed in parts. Every part is divided by the whole minibatch's response
-    tokens, so that parts add up to its mean, and gradients are added up over the processes.
+    tokens, so that parts add up to its mean, and gradients are added up over the processes. Where
+    the experience kept its pass, that is the one step's forward pass.
 
     Raises:
         FloatingPointError: A gradient was not finite; the weights are not to be kept.
     """
-    minibatches = prepare_minibatches(experience.rollout, config, generator)
+    minibatches = prepare_minibatches(experience, config, generator)
     device = experience.logprobs_M.device
     sums_4 = torch.zeros(4, dtype=torch.float64, device=device)
     deviation = torch.zeros((), device=device)
@@ -132,9 +136,12 @@ def update_(
 
 
 def prepare_minibatches(
-    rollout: Rollout, config: PPOConfig, generator: torch.Generator
+    experience: Experience, config: PPOConfig, generator: torch.Generator
 ) -> list[Minibatch]:
     """Return the rows of every step, packed into groups of like length."""
+    rollout, kept = experience.rollout, experience.kept
+    if kept is not None:
+        return [Minibatch([kept.group], len(rollout.place_M))]
     return [
         Minibatch(
             groups_of(rollout, indices, tokens=config.tokens_per_microbatch),
@@ -170,23 +177,19 @@ def _backward(
     The shares are of policy loss, value loss, approximate KL and clip fraction. Models with layers
     of their own go one after the other, so that one's activations are gone before the other's.
     """
-    packed, token_M, _, is_own = group
-    weight = float(is_own)
-    old_M, old_values_M, advantages_M, returns_M = (part[token_M] for part in experience[1:])
-
-    say = partial(packed_logprobs, packed=packed, temperature=config.sampling.temperature)
-    logprobs_M, trunk_TD = policy_pass(networks, packed, say, is_trained=True)
+    weight = float(group.is_own)
+    old_M, old_values_M, advantages_M, returns_M = (part[group.token_M] for part in experience[1:5])
+    logprobs_M, trunk_MD = _logprobs(networks, experience, group, config.sampling.temperature)
     losses_M = policy_losses(logprobs_M, old_M, advantages_M, clip_range=config.clip_range)
     policy_loss = token_mean(losses_M, num_tokens=num_tokens) * weight
-    if trunk_TD is None:
+    if not networks.is_trunk_shared:
         torch.autograd.backward(policy_loss)
 
-    value = partial(packed_values, packed=packed, units=units)
-    values_M = value_pass(networks, packed, value, trunk_TD=trunk_TD, is_trained=True)
+    values_M = _values(networks, experience, group, units, trunk_MD)
     losses_M = value_losses(values_M, old_values_M, returns_M, clip_range=config.value_clip_range)
     value_loss = token_mean(losses_M, num_tokens=num_tokens) * weight
     loss = config.value_loss_coef * value_loss
-    torch.autograd.backward(loss if trunk_TD is None else policy_loss + loss)
+    torch.autograd.backward(policy_loss + loss if networks.is_trunk_shared else loss)
 
     with torch.no_grad():
         log_ratios_M = (logprobs_M - old_M).detach()
@@ -196,6 +199,39 @@ def _backward(
         clip_fraction = token_mean(is_clipped_M, num_tokens=num_tokens)
         shares_4 = torch.stack([policy_loss, value_loss, approx_kl, clip_fraction])
     return weight * shares_4.detach().double(), weight * deviations_M.abs().max()
+
+
+def _logprobs(
+    networks: Networks, experience: Experience, group: Group, temperature: float
+) -> tuple[Tensor, Tensor | None]:
+    """Return the policy's logprobs_M with gradients, and hidden_MD where the value model reads it.
+
+    A pass that was kept has said what the value model says of it, too.
+    """
+    if experience.kept is not None:
+        return experience.kept.view.logprobs_M, None
+    packed = group.packed
+
+    def say(policy: LlamaForCausalLM, hidden_MD: Tensor) -> Tensor:
+        return token_logprobs(policy, hidden_MD, packed.response_ids_M, temperature=temperature)
+
+    return policy_pass(networks, packed, packed.before_M, say, is_trained=True)
+
+
+def _values(
+    networks: Networks,
+    experience: Experience,
+    group: Group,
+    units: Moments,
+    trunk_MD: Tensor | None,
+) -> Tensor:
+    """Return the value model's values_M with gradients."""
+    if experience.kept is not None:
+        return experience.kept.view.values_M
+    packed = group.packed
+    return value_pass(
+        networks, packed, packed.before_M, units=units, trunk_RD=trunk_MD, is_trained=True
+    )
 
 
 def _metrics(

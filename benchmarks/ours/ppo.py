@@ -1,7 +1,7 @@
 """Our PPO on a run directory: CPU seconds of an iteration, by phase.
 
 Prints {"cpu_seconds", "phases", "num_prompt_tokens", "num_response_tokens", "peak_megabytes"}, the
-means over all iterations but the first (warm-up). The looks at the held-out prompts lie outside.
+means over all iterations but the first two (warm-up). The looks at held-out prompts lie outside.
 """
 
 import json
@@ -18,7 +18,7 @@ from policies.ppo import ppo
 from records.policy_configs import PPOConfig
 from records.rundirs import RunDirectory
 
-WARMUP_ITERATIONS = 1
+WARMUP_ITERATIONS = 2
 PHASES = ("generate", "score", "reference", "logprobs", "update")
 
 

@@ -3,7 +3,7 @@
 Four models, no padding between equal lengths, one epoch and one minibatch: the settings of ours; in
 float32, or all of it in bfloat16, weights and moments too (its setting for autocast changes nothing
 on a CPU). Prints {"cpu_seconds", "phases", "num_prompt_tokens", "num_response_tokens",
-"peak_megabytes", "version"}: means over all iterations but the first (warm-up).
+"peak_megabytes", "version"}: means over all iterations but the first two (warm-up).
 """
 
 import argparse
@@ -26,7 +26,7 @@ from transformers import (
 )
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
-WARMUP_ITERATIONS = 1
+WARMUP_ITERATIONS = 2
 
 
 class Ledger(TrainerCallback):

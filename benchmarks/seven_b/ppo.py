@@ -211,11 +211,11 @@ def _floors(shape: Shape, rates: Rates, rollout: Rollout) -> dict[str, float]:
     lengths = [len(row.response_ids) for row in rollout.rows]
     prompts = [len(row.prompt_ids) for row in rollout.rows]
     tokens, responses = sum(lengths) + sum(prompts), sum(lengths)
-    body = 2.0 * shape.matrix_parameters * tokens / rates.bf16
+    body = shape.layer_flops(tokens, responses) / rates.bf16
     head = 2.0 * shape.head_parameters * responses / rates.bf16
     return {
         "generate": decode_floor(shape, rates, prompts, lengths, 1),
-        "score": len(Axis) * body,
+        "score": len(Axis) * shape.layer_flops(tokens, len(lengths)) / rates.bf16,
         "reference": body + head,
         "logprobs": 2 * body + head,
         "update": 4 * body + 2 * head,

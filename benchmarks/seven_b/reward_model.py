@@ -82,7 +82,8 @@ def _measure(machine: Machine, size: Size, rank: int, flops: int) -> dict[str, A
     timings = [_step_seconds(machine, learner, step, config) for step in steps]
     seconds = sum(timings) / len(timings)
     distinct = num_distinct_tokens(pairs) / len(steps)
-    floor = flops * size.shape.matrix_parameters * distinct / rates.bf16
+    forward = size.shape.layer_flops(distinct, 2 * size.pairs)
+    floor = flops / 2 * forward / rates.bf16
     if not rank:
         floor += 28 * size.shape.matrix_parameters / rates.copy
     return {

@@ -132,7 +132,7 @@ def decode_floor(
 ) -> float:
     """Return the least seconds in which responses of `lengths` can be sampled."""
     weights = shape.matrix_parameters + shape.head_parameters
-    seconds = 2.0 * shape.matrix_parameters * sum(prompts) / rates.bf16
+    seconds = shape.layer_flops(sum(prompts), len(prompts)) / rates.bf16
     for step in range(1, max(lengths, default=0) + 1):
         live = [index for index, length in enumerate(lengths) if length >= step]
         live_prompts = {index // num_responses for index in live}

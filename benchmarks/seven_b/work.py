@@ -20,6 +20,7 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
+from benchmarks.floors import pass_flops
 from language.norms import use_few_pass_norms_
 from language.rows import TokenRow
 from language.scalars import share_trunk
@@ -47,6 +48,11 @@ class Shape(NamedTuple):
     def matrix_parameters(self) -> int:
         """Parameters of the layers that take part in a product for each token."""
         return self.layers * (4 * self.hidden**2 + 3 * self.hidden * self.intermediate)
+
+    def layer_flops(self, tokens: float, read: float) -> float:
+        """Return the FLOP of the layers in a forward pass whose output is read at `read` tokens."""
+        sizes = (self.hidden, self.intermediate, self.layers)
+        return pass_flops(*sizes, tokens=tokens, read=read)
 
     @property
     def head_parameters(self) -> int:

@@ -72,7 +72,7 @@ def test_logits_of_a_bfloat16_model_are_normalised_in_float32() -> None:
     packed = pack_rows(ROWS)
     with torch.no_grad():
         logits_MV = model.lm_head(packed_hidden(model.model, packed)[packed.before_M]).double()
-    ids_M1 = packed.ids_T[packed.response_M][:, None]
+    ids_M1 = packed.response_ids_M[:, None]
     exact_M = logits_MV.log_softmax(-1).gather(1, ids_M1)[:, 0].float()
     assert logprobs_BT.dtype is torch.float32
     torch.testing.assert_close(logprobs_BT[batch.response_mask_BT], exact_M, atol=1e-5, rtol=0)

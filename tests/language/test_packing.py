@@ -38,7 +38,7 @@ def test_responses_branch_from_one_copy_of_their_prompt() -> None:
     assert packed.positions_T.tolist() == [*range(17), 14, 15, 16, 17, 18]
     assert packed.last_B.tolist() == [16, 21]
     assert packed.row_N.tolist() == [*range(17), *range(14), 17, 18, 19, 20, 21]
-    assert packed.response_M.tolist() == [14, 15, 16, 17, 18, 19, 20, 21]
+    assert packed.response_ids_M.tolist() == [60, 61, EOS, 60, 62, 63, 64, EOS]
     # Both responses are predicted from the prompt's last token on.
     assert packed.before_M.tolist() == [13, 14, 15, 13, 17, 18, 19, 20]
     assert packed.layout.runs == (Run(0, 1, 17), Run(17, 1, 5))

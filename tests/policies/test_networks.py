@@ -10,9 +10,10 @@ from language.adapters import save_merged_model
 from language.models import load_policy
 from language.packing import packed_hidden
 from language.scalars import head_of, load_scalar_model
-from policies.networks import POLICY, Networks, adapter_networks, logprobs_of, shared_networks
+from policies.networks import POLICY, Networks, adapter_networks, shared_networks
 from policies.ppo_models import create_learners
 from policies.rollouts import Rollout, groups_of
+from policies.views import logprobs_of
 from records.policy_configs import PPOConfig
 from tests.models import tiny_policy, tiny_tokenizer
 from tests.policies.toys import sampled

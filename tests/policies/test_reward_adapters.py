@@ -15,15 +15,16 @@ from language.kept_adapters import (
     read_adapter,
     weights_digest,
 )
-from language.logprobs import packed_logprobs
+from language.logprobs import token_logprobs
 from language.models import load_policy
 from language.packing import packed_hidden
 from language.runs import RunContext, RunStopped
 from language.scalars import load_scalar_model, score_rows
-from policies.networks import WHITE, Networks, adapter_networks, logprobs_of, packed_values
+from policies.networks import WHITE, Networks, adapter_networks
 from policies.ppo import ppo
 from policies.reward_adapters import NetworkScorer, find_reward_adapters
 from policies.rollouts import Rollout, groups_of
+from policies.views import logprobs_of, value_pass
 from records.errors import RecordError
 from records.policy_configs import PPOConfig
 from records.ppo_choices import RewardNetwork, ValueNetwork
@@ -185,16 +186,23 @@ def test_the_policys_adapter_learns_from_the_policys_loss_alone(inputs: dict[str
     rollout = sampled(networks)
     (group,) = groups_of(rollout, tokens=1000)
     policy = networks.as_policy(is_trained=True)
-    hidden_TD = packed_hidden(policy.model, group.packed)
-    packed_logprobs(policy, hidden_TD, group.packed, temperature=1.0).sum().backward()
+    hidden_MD = packed_hidden(policy.model, group.packed, group.packed.before_M)
+    ids_M = group.packed.response_ids_M
+    token_logprobs(policy, hidden_MD, ids_M, temperature=1.0).sum().backward()
     after_policy = gradients_of(networks)
     assert after_policy
     assert all(".policy." in name for name in after_policy)
 
     scorer_of(networks)(rollout.rows)
     networks.as_reference()
-    hidden_TD = packed_hidden(networks.as_value_model(is_trained=True).model, group.packed)
-    packed_values(networks.value_model, hidden_TD, group.packed, units=WHITE).sum().backward()
+    value_pass(
+        networks,
+        group.packed,
+        group.packed.before_M,
+        units=WHITE,
+        trunk_RD=None,
+        is_trained=True,
+    ).sum().backward()
     after_both = gradients_of(networks)
     added = after_both.keys() - after_policy.keys()
     assert added

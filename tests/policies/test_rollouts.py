@@ -9,16 +9,11 @@ from language.packing import packed_hidden
 from language.rows import pad_rows
 from language.scalars import create_scalar_model, row_scalars
 from policies.kl import kl_estimates
-from policies.networks import (
-    Networks,
-    logprobs_of,
-    packed_values,
-    shared_networks,
-    view_of,
-)
+from policies.networks import Networks, shared_networks
 from policies.rollouts import Rollout, groups_of, sample_rollout
 from policies.scoring import derived_seed
 from policies.statistics import Moments
+from policies.views import logprobs_of, view_of
 from records.run_configs import SamplingConfig
 from tests.models import tiny_policy, write_tiny_policy
 from tests.policies.toys import encoded, prompts, separate
@@ -107,7 +102,7 @@ def test_groups_take_the_rows_they_are_asked_for_and_say_where_their_tokens_are(
     assert len(groups) > 1
     assert sorted(torch.cat([group.row_B for group in groups]).tolist()) == [0, 3, 6]
     for group in groups:
-        assert torch.equal(group.packed.ids_T[group.packed.response_M], ids_M[group.token_M])
+        assert torch.equal(group.packed.response_ids_M, ids_M[group.token_M])
 
 
 def test_other_seeds_give_other_samples_and_the_same_seeds_the_same() -> None:
@@ -185,10 +180,11 @@ def test_a_shared_trunk_is_passed_once_for_probabilities_and_values() -> None:
     assert view.values_M.abs().max() == 0.0  # a new head says nothing yet
     with torch.no_grad():
         shared.value_model.score.weight.fill_(0.5)
+    values_M = view_of(shared, rollout, groups, temperature=1.0, units=RAW).values_M
+    with torch.no_grad():
         hidden_TD = packed_hidden(shared.policy.model, groups[0].packed)
-        values_M = packed_values(shared.value_model, hidden_TD, groups[0].packed, units=RAW)
     expected_M = 0.5 * hidden_TD[groups[0].packed.before_M].sum(dim=1)
-    torch.testing.assert_close(values_M, expected_M, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(values_M[groups[0].token_M], expected_M, atol=1e-5, rtol=1e-5)
 
 
 def test_seeds_depend_on_every_part() -> None:

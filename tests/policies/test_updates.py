@@ -1,5 +1,6 @@
 """One iteration's gradient steps: minibatches, micro-batches, the optimizer."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,12 +15,13 @@ from language.engines import LocalEngine
 from language.optimizers import create_optimizer, create_schedule
 from language.scalars import create_scalar_model
 from policies.advantages import generalised_advantages
-from policies.networks import Networks, view_of
+from policies.networks import Networks, adapter_networks, shared_networks
 from policies.ppo_models import create_learners
 from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed
 from policies.statistics import Moments, whiten
 from policies.updates import Experience, Learner, UpdateMetrics, draw_minibatches, update_
+from policies.views import is_view_kept, kept_view_of, view_of
 from records.policy_configs import PPOConfig
 from records.run_configs import OptimizerConfig, SamplingConfig
 from tests.models import tiny_policy, write_tiny_policy
@@ -45,7 +47,7 @@ def learner_of(model: nn.Module, config: OptimizerConfig) -> Learner:
     return Learner(optimizer, create_schedule(optimizer, config, 100), config.max_grad_norm)
 
 
-def experience_of(networks: Networks) -> Experience:
+def experience_of(networks: Networks, *, is_kept: bool = False) -> Experience:
     rollout = sample_rollout(
         LocalEngine(networks.as_policy()),
         encoded(*prompts(8)),
@@ -56,14 +58,18 @@ def experience_of(networks: Networks) -> Experience:
         device=torch.device("cpu"),
     )
     groups = groups_of(rollout, tokens=10_000)
-    view = view_of(networks, rollout, groups, temperature=0.9, units=UNITS)
+    view, kept = view_of(networks, rollout, groups, temperature=0.9, units=UNITS), None
+    if is_kept:
+        (group,) = groups
+        view, kept = kept_view_of(networks, rollout, group, temperature=0.9, units=UNITS)
     mask_BR = rollout.response_mask_BR
     rewards_BR = torch.randn(mask_BR.shape, generator=torch.Generator().manual_seed(1)) * mask_BR
     advantages_BR, returns_BR = generalised_advantages(
         rewards_BR, rollout.grid(view.values_M), mask_BR, gamma=1.0, gae_lambda=0.95
     )
     white_M = rollout.flat(whiten(advantages_BR, mask_BR))
-    return Experience(rollout, view.logprobs_M, view.values_M, white_M, rollout.flat(returns_BR))
+    returns_M = rollout.flat(returns_BR)
+    return Experience(rollout, view.logprobs_M, view.values_M, white_M, returns_M, kept)
 
 
 def updated(folder: Path, config: PPOConfig) -> tuple[UpdateMetrics, dict[str, Tensor]]:
@@ -103,6 +109,64 @@ def test_micro_batches_change_nothing_but_rounding(policy_folder: Path) -> None:
     torch.testing.assert_close(parts_weights, whole_weights, atol=2e-5, rtol=1e-4)
 
 
+def plain_networks(folder: Path) -> Networks:
+    return separate(tiny_policy(), create_scalar_model(folder, seed=1), tiny_policy())
+
+
+def trunk_networks(_: Path) -> Networks:
+    return shared_networks(tiny_policy(), tiny_policy())
+
+
+def adapted_networks(_: Path) -> Networks:
+    return adapter_networks(tiny_policy(), rank=4, alpha=8, seed=1)
+
+
+@pytest.mark.parametrize("create", [plain_networks, trunk_networks, adapted_networks])
+def test_a_pass_that_was_kept_is_the_steps_forward_pass(
+    policy_folder: Path, create: Callable[[Path], Networks]
+) -> None:
+    """The same weights come of it, and no model is passed again."""
+    all_weights, all_metrics = [], []
+    for is_kept in (False, True):
+        networks = create(policy_folder)
+        experience = experience_of(networks, is_kept=is_kept)
+        passes: list[int] = []
+        for model in (networks.policy, networks.value_model):
+            model.model.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        metrics = update_(
+            networks,
+            create_learners(networks, CONFIG),
+            experience,
+            units=UNITS,
+            config=CONFIG,
+            generator=torch.Generator().manual_seed(0),
+        )
+        assert bool(passes) is not is_kept
+        all_weights.append({**networks.policy_parameters, **networks.value_parameters})
+        all_metrics.append(metrics)
+    apart, kept = all_metrics
+    assert kept.grad_norm == pytest.approx(apart.grad_norm, rel=1e-4)
+    assert kept.policy_loss == pytest.approx(apart.policy_loss, abs=1e-5)
+    assert kept.value_loss == pytest.approx(apart.value_loss, rel=1e-4)
+    assert kept.ratio_max_deviation == kept.clip_fraction == 0.0
+    torch.testing.assert_close(*all_weights, atol=2e-5, rtol=1e-4)
+
+
+def test_a_pass_is_kept_for_one_step_whose_activations_fit(policy_folder: Path) -> None:
+    networks = plain_networks(policy_folder)
+    rollout = experience_of(networks).rollout
+    tokens = sum(row.num_tokens for row in rollout.rows)
+    fitting = replace(CONFIG, tokens_per_microbatch=2 * tokens)
+    assert is_view_kept(networks, rollout, fitting)
+    assert not is_view_kept(networks, rollout, replace(fitting, tokens_per_microbatch=tokens))
+    assert not is_view_kept(networks, rollout, replace(fitting, num_epochs=2))
+    assert not is_view_kept(networks, rollout, replace(fitting, minibatch_size=4))
+    assert not is_view_kept(replace(networks, has_checkpoints=True), rollout, fitting)
+    # On one trunk a token's activations are held once.
+    trunk, small = trunk_networks(policy_folder), replace(fitting, tokens_per_microbatch=tokens)
+    assert is_view_kept(trunk, rollout, small)
+
+
 def test_every_minibatch_is_one_step(policy_folder: Path) -> None:
     config = replace(CONFIG, minibatch_size=3, num_epochs=2)
     minibatches = draw_minibatches(8, config, torch.Generator().manual_seed(0))
@@ -132,9 +196,7 @@ def test_no_step_waits_for_the_device(policy_folder: Path) -> None:
     counts = []
     for minibatch_size, num_epochs in ((8, 1), (2, 3)):
         config = replace(CONFIG, minibatch_size=minibatch_size, num_epochs=num_epochs)
-        networks = separate(
-            tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy()
-        )
+        networks = plain_networks(policy_folder)
         learners, experience = create_learners(networks, config), experience_of(networks)
         with CountReads() as reads:
             update_(
@@ -172,7 +234,7 @@ def test_one_step_of_the_optimizer_is_adamws_closed_form() -> None:
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(policy_folder: Path) -> None:
-    networks = separate(tiny_policy(), create_scalar_model(policy_folder, seed=1), tiny_policy())
+    networks = plain_networks(policy_folder)
     experience = experience_of(networks)
     experience.advantages_M[0] = float("nan")
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
