@@ -47,10 +47,10 @@ class GhostAttentionConfig(RunConfig):
     """Dialogues sampled; the paper states no number. Prompts are used again where they are few."""
     min_turns: int = bounded(2, low=2, high=100)
     """Fewest user turns of a dialogue."""
-    max_turns: int = bounded(8, low=2, high=100)
-    """Most user turns; their number is drawn uniformly. As many as an instruction is to outlast:
-    what is not trained is not always kept to. A prompt with fewer user turns goes on with those of
-    others, as if the user changed the subject."""
+    max_turns: int = bounded(20, low=2, high=100)
+    """Most user turns; their number is drawn uniformly. As many as an instruction is to outlast
+    (20 in the paper's test): what is not trained is not always kept to. A prompt with fewer user
+    turns goes on with those of others, as if the user changed the subject."""
     max_constraints: int = bounded(3, low=1, high=16)
     """Most constraints combined in one instruction, each of another category."""
     short_share: float = bounded(0.5, low=0.0, high=1.0)

@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='iteration',
             name='base_policy',
-            field=models.ForeignKey(help_text='Rejection sampling fine-tunes this version.', on_delete=django.db.models.deletion.PROTECT, related_name='iterations_based_on', to='registry.policyversion'),
+            field=models.ForeignKey(help_text='Rejection sampling fine-tunes this version, or goes on from the newest.', on_delete=django.db.models.deletion.PROTECT, related_name='iterations_based_on', to='registry.policyversion'),
         ),
         migrations.AddField(
             model_name='iteration',

@@ -35,7 +35,7 @@ class Iteration(models.Model):
         "registry.PolicyVersion",
         on_delete=models.PROTECT,
         related_name="iterations_based_on",
-        help_text="Rejection sampling fine-tunes this version.",
+        help_text="Rejection sampling fine-tunes this version, or goes on from the newest.",
     )
     start_policy = models.ForeignKey(
         "registry.PolicyVersion",

@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('config', models.JSONField(blank=True, default=dict, help_text="Template of the iteration's config; its rounds are filled in at the start.")),
                 ('closes_rounds', models.BooleanField(default=True, help_text='Close the open rounds first, so that each is learned from whole.')),
                 ('last_outcome', models.TextField(blank=True, editable=False, help_text='What the last due time led to, or why to nothing.')),
-                ('base_policy', models.ForeignKey(help_text='Fine-tuned by every iteration, and the baseline of its evaluation.', on_delete=django.db.models.deletion.PROTECT, related_name='schedules', to='registry.policyversion')),
+                ('base_policy', models.ForeignKey(help_text='Iterations fine-tune it, or the newest; their evaluation compares with it.', on_delete=django.db.models.deletion.PROTECT, related_name='schedules', to='registry.policyversion')),
                 ('last_iteration', models.ForeignKey(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='schedules', to='registry.iteration')),
             ],
             options={

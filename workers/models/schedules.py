@@ -23,7 +23,7 @@ class IterationSchedule(models.Model):
         "registry.PolicyVersion",
         on_delete=models.PROTECT,
         related_name="schedules",
-        help_text="Fine-tuned by every iteration, and the baseline of its evaluation.",
+        help_text="Iterations fine-tune it, or the newest; their evaluation compares with it.",
     )
     last_iteration = models.ForeignKey(
         "registry.Iteration",
