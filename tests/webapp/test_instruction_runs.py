@@ -136,7 +136,7 @@ def test_the_version_descends_from_what_was_fine_tuned(lead_client: Client) -> N
         ({"constraints": "hobby"}, "Line 1: constraint: it has 1 parts, not two to five"),
         ({"num_responses": "4"}, "4 responses per turn need reward models that choose"),
         ({"max_turns": "1"}, "1 is below the lowest allowed value 2"),
-        ({"min_turns": "9"}, "8 is below min_turns, which is 9"),
+        ({"min_turns": "21"}, "20 is below min_turns, which is 21"),
         ({"output_name": "taken"}, "taken"),
     ],
 )
