@@ -213,7 +213,9 @@ def _share_of_wins(advantages: Sequence[float]) -> Proportion:
 
 def _height(stage: StageFigures, name: str) -> float:
     figure = getattr(stage, name)
-    return float(figure.value if isinstance(figure, Proportion) else figure)
+    value = figure.value if isinstance(figure, Proportion) else figure
+    assert value is not None, "every look judges some prompts"
+    return float(value)
 
 
 def _stage_as_json(stage: StageFigures) -> dict[str, Any]:

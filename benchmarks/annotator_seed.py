@@ -8,7 +8,7 @@ import os
 import re
 import uuid
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NUM_AUTHORS = 50
 
@@ -137,7 +137,7 @@ def fill(seed: Seed, *, first: int, last: int) -> None:
     from annotation.rendering import rendered
 
     rendering = rendered(f"{TEXT}{_MARK}.")
-    values = {
+    values: dict[str, Any] = {
         "round": seed.round_id,
         "guidelines": seed.guidelines_id,
         "policy": seed.policy_id,

@@ -121,7 +121,7 @@ def _measure(folder: Path, work: Work, prompts: list[list[int]], source: str) ->
 def _num_flops(shape: dict[str, Any], prompt_lengths: list[int], num_tokens: int) -> float:
     """Return what the layers and the head must compute at least, attention left out."""
     num_positions, num_read = sum(prompt_lengths) + num_tokens, num_tokens + len(prompt_lengths)
-    head = 2.0 * shape["hidden_size"] * shape["vocab_size"]
+    head: float = 2.0 * shape["hidden_size"] * shape["vocab_size"]
     return llama_flops(shape, tokens=num_positions, read=num_read) + head * num_read
 
 

@@ -85,7 +85,8 @@ def _ways(
         parts = zip(*(tensor.split(sizes, dim=2) for tensor in inputs), strict=True)
         masked = zip(parts, blocks, strict=True)
         attend = F.scaled_dot_product_attention
-        return torch.cat([attend(*part, attn_mask=block[2]) for part, block in masked], dim=2)
+        outputs = [attend(q, k, v, attn_mask=mask) for (q, k, v), (_, _, mask) in masked]
+        return torch.cat(outputs, dim=2)
 
     def by_products(*inputs: Tensor) -> Tensor:
         outputs = []
@@ -112,7 +113,9 @@ def _ways(
         return torch.cat(outputs, dim=2)
 
     return {
-        "segments": partial(_work, lambda *t: attend_by_segments(*t, layout, scale), line),
+        "segments": partial(
+            _work, lambda q, k, v: attend_by_segments(q, k, v, layout, scale), line
+        ),
         "mask over the line": partial(
             _work, partial(F.scaled_dot_product_attention, attn_mask=allowed), line
         ),

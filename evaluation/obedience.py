@@ -13,7 +13,7 @@ from records.constraints import Constraint
 class Obeys(Protocol):
     """Judges one answer."""
 
-    def __call__(self, constraint: Constraint, answer: str) -> bool:
+    def __call__(self, constraint: Constraint, answer: str, /) -> bool:
         """Return whether `answer` keeps to `constraint`."""
         ...
 

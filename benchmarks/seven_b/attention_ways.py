@@ -118,8 +118,8 @@ class _Ways:
         return attend_by_flash(query[0], key[0], value[0], plan, self._scale, rotation)
 
     def _segments(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        parts = (tensor.transpose(1, 2) for tensor in (query, key, value))
-        return attend_by_segments(*parts, self._layout, self._scale, _rotation(query))
+        q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        return attend_by_segments(q, k, v, self._layout, self._scale, _rotation(query))
 
     def _blocks(self) -> Attend:
         mask = with_block_mask(self._layout).block_mask
@@ -158,7 +158,9 @@ class _Ways:
         cos, sin = (part[0][:, None] for part in _rotation(query))
         q, k = turned(query[0], cos, sin), turned(key[0], cos, sin)
         longest = max(lengths)
-        return varlen_attn(q, k, value[0], starts, starts, longest, longest, **causal)
+        output = varlen_attn(q, k, value[0], starts, starts, longest, longest, **causal)
+        assert isinstance(output, Tensor), "its normalisers were not asked for"
+        return output
 
 
 def _rotation(query: Tensor) -> tuple[Tensor, Tensor]:

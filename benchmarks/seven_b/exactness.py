@@ -3,6 +3,7 @@
 Shapes: N pairs, B rows, T tokens, D hidden.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -113,7 +114,7 @@ def _compared(
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
-    return float(sum(float(tensor.double().square().sum()) for tensor in tensors)) ** 0.5
+    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
 
 
 def _half_paths(
@@ -179,7 +180,8 @@ def _sampling(shape: Shape, device: torch.device, dtype: torch.dtype) -> dict[st
         for seed, ids in enumerate(draw_prompts(6, shape))
     ]
     generated = generate(model, requests, eos_ids=[EOS_ID])
-    rows, sampled = [], []
+    rows: list[TokenRow] = []
+    sampled: list[float] = []
     for request, responses in zip(requests, generated, strict=True):
         for response in responses:
             rows.append(TokenRow(request.prompt_ids, response.ids))
@@ -203,6 +205,8 @@ def _sampling(shape: Shape, device: torch.device, dtype: torch.dtype) -> dict[st
 def _full_logprobs(model: LlamaForCausalLM, row: TokenRow) -> Tensor:
     """Return the log-probabilities of a row's response from transformers' own pass over it."""
     ids_1T = torch.tensor([[*row.prompt_ids, *row.response_ids]], device=model.device)
-    logprobs_TV = model(input_ids=ids_1T, use_cache=False).logits[0].float().log_softmax(dim=-1)
+    logprobs_TV: Tensor = (
+        model(input_ids=ids_1T, use_cache=False).logits[0].float().log_softmax(dim=-1)
+    )
     start = len(row.prompt_ids)
     return logprobs_TV[start - 1 : -1].gather(1, ids_1T[0, start:, None])[:, 0]

@@ -1,6 +1,7 @@
 """Best of K at 7B: tokens per second against transformers' two engines, with ragged ends."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,11 +57,9 @@ def _ours(
             # Twice, as the peers below: the first call pays for kernels that are not loaded yet.
             limit = size.new_tokens
             sample_ours(model, prompts, num_responses, limit, create_stepping(machine.device, name))
-            stepping, lengths = create_stepping(machine.device, name), list[int]()
-            seconds = machine.seconds(
-                lambda k=num_responses, way=stepping, found=lengths: found.extend(
-                    sample_ours(model, prompts, k, size.new_tokens, way)
-                )
+            stepping = create_stepping(machine.device, name)
+            seconds, lengths = _timed(
+                machine, partial(sample_ours, model, prompts, num_responses, limit, stepping)
             )
             floor = decode_floor(size.shape, rates, prompt_lengths, lengths, num_responses)
             yield {
@@ -165,14 +164,10 @@ def _peer(
     found: list[tuple[float, list[int]]] = []
     failure: dict[str, Any] = {}
     for _ in range(2):
-        lengths: list[int] = []
+        sample = partial(engine, model, prompts, num_responses, size.new_tokens)
         try:
             with time_limit(_PEER_SECONDS), torch.no_grad():
-                seconds = machine.seconds(
-                    lambda into=lengths: into.extend(
-                        engine(model, prompts, num_responses, size.new_tokens)
-                    )
-                )
+                seconds, lengths = _timed(machine, sample)
         except Exception as error:  # noqa: BLE001 - a peer that does not run is a result
             failure = {"error": f"{type(error).__name__}: {error}"[:500]}
             break
@@ -185,6 +180,13 @@ def _peer(
     ratio = {"ours_over_this": round(ours[num_responses] / rate, 2)}
     calls = {"seconds_of_calls": [round(call[0], 3) for call in found]}
     return {**_figures(lengths, seconds, max(lengths)), **ratio, **calls, **failure}
+
+
+def _timed(machine: Machine, sample: Callable[[], list[int]]) -> tuple[float, list[int]]:
+    """Return the seconds that `sample` takes, and the lengths that it returns."""
+    lengths: list[int] = []
+    seconds = machine.seconds(lambda: lengths.extend(sample()))
+    return seconds, lengths
 
 
 def _options(limit: int) -> dict[str, Any]:
@@ -206,7 +208,8 @@ def _generate(
     width = max(map(len, prompts))
     ids = torch.tensor([[EOS_ID] * (width - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    rows = model.generate(
+    whole: Any = model  # what mixes `generate` in is typed for another kind of class
+    rows = whole.generate(
         ids.to(model.device),
         attention_mask=mask.to(model.device),
         num_return_sequences=num_responses,
