@@ -248,9 +248,9 @@ def test_an_adapted_projection_is_used_as_it_is() -> None:
 
 
 def test_large_models_keep_their_projections_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    from language import decoding
+    from language import decoding, projections
 
-    monkeypatch.setattr(decoding, "_FUSED_WEIGHTS", 0)
+    monkeypatch.setattr(projections, "_FUSED_WEIGHTS", 0)
     monkeypatch.setattr(decoding, "_PREFILL_TOKENS", 40)
     model, requests = tiny_policy(), ragged_requests()
 
