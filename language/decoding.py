@@ -14,19 +14,19 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import DynamicCache, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import (
-    LlamaDecoderLayer,
-    LlamaRMSNorm,
-)
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from language.caches import Cache, Prompts
+from language.caches import Cache
+from language.norms import norm_of_rows
 from language.projections import adding, gate_and_up, head_of, paired, queries_keys_values
+from language.prompts import Prompts
 
 _PREFILL_TOKENS = 2**14
 _PADDING = 64
 """Padding that costs less than another pass over the layers."""
+_PADDED_SHARE, _PADDED_SHARE_ON_A_GPU = 0.125, 0.25
+"""Of a lot's tokens. A GPU computes hundreds of them while it waits for another pass to begin."""
 _CacheT = TypeVar("_CacheT", bound=Cache)
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
 
@@ -44,7 +44,7 @@ class Decoder:
         self._num_key_heads: int = config.num_key_value_heads
         self._head_size: int = model.model.layers[0].self_attn.head_dim
         self._layers = [_layer(layer) for layer in model.model.layers]
-        self._head = head_of(model.lm_head)
+        self._norm, self._head = norm_of_rows(model.model.norm), head_of(model.lm_head)
         self._turns = _rotations(model, max_positions)
         self._in_pairs = paired(torch.arange(self._head_size, device=model.device))
 
@@ -64,8 +64,10 @@ class Decoder:
     def read_prompts(self, prompts: Sequence[Sequence[int]]) -> list[Prompts]:
         """Return what the model makes of `prompts`, in lots of like length and in this order."""
         lots, first = [], 0
+        is_gpu = self._model.device.type == "cuda"
+        share = _PADDED_SHARE_ON_A_GPU if is_gpu else _PADDED_SHARE
         for end in range(1, len(prompts) + 1):
-            if end == len(prompts) or _is_another_lot(prompts[first:end], prompts[end]):
+            if end == len(prompts) or _is_another_lot(prompts[first:end], prompts[end], share):
                 lots.append(self._read(prompts[first:end]))
                 first = end
         return lots
@@ -86,7 +88,7 @@ class Decoder:
         last_ND = hidden_NPD[torch.arange(len(prompts), device=device), last_N]
         layers: list[Any] = cache.layers
         return Prompts(
-            keys=[layer.keys.index_select(3, self._in_pairs) for layer in layers],
+            keys=[layer.keys.transpose(2, 3).index_select(2, self._in_pairs) for layer in layers],
             values=[layer.values for layer in layers],
             lengths=lengths,
             logits_NV=self._model.lm_head(last_ND).float(),
@@ -100,32 +102,34 @@ class Decoder:
         cache.advance()
         hidden_BD = self._model.model.embed_tokens(ids_B)
         for index, layer in enumerate(self._layers):
-            heads = layer.qkv(_normalised(hidden_BD, layer.norm)).view(shape)
+            heads = layer.qkv(layer.norm(hidden_BD)).view(shape)
             _turn_(heads[:, :rotating], turns_B1E)
             heads = heads.to(dtype)
             cache.write(index, heads[:, self._num_heads :].unflatten(1, (2, -1)))
             output_BD = cache.attend(index, heads[:, : self._num_heads])
             hidden_BD = layer.add_attention(hidden_BD, output_BD.to(hidden_BD.dtype))
-            gate_BF, up_BF = layer.gate_up(_normalised(hidden_BD, layer.mlp_norm))
+            gate_BF, up_BF = layer.gate_up(layer.mlp_norm(hidden_BD))
             hidden_BD = layer.add_mlp(hidden_BD, layer.activation(gate_BF).mul_(up_BF))
-        logits_BV = self._head(_normalised(hidden_BD, self._model.model.norm))
+        logits_BV = self._head(self._norm(hidden_BD))
         return logits_BV.float()
 
 
-def _is_another_lot(prompts: Sequence[Sequence[int]], following: Sequence[int]) -> bool:
+def _is_another_lot(
+    prompts: Sequence[Sequence[int]], following: Sequence[int], share: float
+) -> bool:
     """Return whether `following` is better read apart: too much padding, or too many tokens."""
     lengths = [len(prompt) for prompt in (*prompts, following)]
     padded = len(lengths) * max(lengths)
-    return padded > _PREFILL_TOKENS or padded - sum(lengths) > max(_PADDING, 0.25 * padded)
+    return padded > _PREFILL_TOKENS or padded - sum(lengths) > max(_PADDING, share * padded)
 
 
 class _Layer(NamedTuple):
     """A decoder layer as functions of (B, D) tensors."""
 
-    norm: LlamaRMSNorm
+    norm: Callable[[Tensor], Tensor]
     qkv: Callable[[Tensor], Tensor]
     add_attention: Callable[[Tensor, Tensor], Tensor]
-    mlp_norm: LlamaRMSNorm
+    mlp_norm: Callable[[Tensor], Tensor]
     gate_up: Callable[[Tensor], Sequence[Tensor]]
     activation: Callable[[Tensor], Tensor]
     add_mlp: Callable[[Tensor, Tensor], Tensor]
@@ -134,19 +138,14 @@ class _Layer(NamedTuple):
 def _layer(module: LlamaDecoderLayer) -> _Layer:
     attention, mlp = module.self_attn, module.mlp
     return _Layer(
-        norm=module.input_layernorm,
+        norm=norm_of_rows(module.input_layernorm),
         qkv=queries_keys_values(attention),
         add_attention=adding(attention.o_proj),
-        mlp_norm=module.post_attention_layernorm,
+        mlp_norm=norm_of_rows(module.post_attention_layernorm),
         gate_up=gate_and_up(mlp),
         activation=mlp.act_fn,
         add_mlp=adding(mlp.down_proj),
     )
-
-
-def _normalised(hidden_BD: Tensor, norm: LlamaRMSNorm) -> Tensor:
-    """Return the root-mean-square norm, in float32 inside, with few kernels."""
-    return F.rms_norm(hidden_BD, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
 def _turn_(heads: Tensor, turns_B1E: Tensor) -> None:

@@ -35,28 +35,21 @@ def queries_keys_values(attention: LlamaAttention) -> Callable[[Tensor], Tensor]
     """
     size, scale = attention.head_dim, attention.scaling
     modules = (attention.q_proj, attention.k_proj, attention.v_proj)
-    order = paired(torch.arange(size))
-    counts = [module.out_features // size for module in modules]
-    orders = [order, order, torch.arange(size)]
-    rows = [
-        torch.arange(count)[:, None] * size + within
-        for count, within in zip(counts, orders, strict=True)
-    ]
-    device = attention.q_proj.weight.device
-    places = [part.flatten().to(device) for part in rows]
+    order, device = paired(torch.arange(size)), attention.q_proj.weight.device
+    queries, keys = (
+        (torch.arange(module.out_features // size)[:, None] * size + order).flatten().to(device)
+        for module in modules[:2]
+    )
     parts = _joinable(modules)
     if parts is not None:
-        factors = (scale, 1.0, 1.0)
-        arranged = [
-            _arranged(part, place, factor)
-            for part, place, factor in zip(parts, places, factors, strict=True)
-        ]
+        q_part, k_part, v_part = parts
+        arranged = [_arranged(q_part, queries, scale), _arranged(k_part, keys, 1.0), v_part]
         return _multiplying(_side_by_side(arranged))
     functions = [_function_of(module) for module in modules]
 
     def apart(hidden_BD: Tensor) -> Tensor:
         q, k, v = (function(hidden_BD) for function in functions)
-        return torch.cat([q[:, places[0]] * scale, k[:, places[1]], v], dim=-1)
+        return torch.cat([q[:, queries] * scale, k[:, keys], v], dim=-1)
 
     return apart
 
@@ -134,10 +127,10 @@ def _max_fused(device: torch.device) -> int:
 
 def _arranged(part: Projection, places: Tensor, factor: float) -> Projection:
     """Return a projection whose outputs are those at `places`, times `factor`."""
-    low_rank = part.low_rank
+    weight, low_rank = part.weight[places], part.low_rank
     if low_rank is not None:
         low_rank = low_rank._replace(up=low_rank.up[:, places] * factor)
-    return Projection(part.weight[places] * factor, low_rank)
+    return Projection(weight if factor == 1.0 else weight.mul_(factor), low_rank)
 
 
 def _side_by_side(parts: Sequence[Projection]) -> Projection:
