@@ -27,8 +27,9 @@ def in_place(weight: Tensor) -> Product:
 def held(weight: Tensor) -> Product:
     """Return the product with a copy of `weight`, which must be on a CPU.
 
-    In float32 the copy is transposed: at 4 to 64 rows products then take from a half to two thirds
-    of the time. In bfloat16 oneDNN lays it out as it likes: half to two thirds too.
+    In float32 the copy is transposed, in bfloat16 oneDNN lays it out as it likes. Products of few
+    rows then take down to half of the time (docs/decisions/0015-continuous-batching.md). Without
+    oneDNN a bfloat16 weight is not copied.
     """
     if weight.dtype == torch.bfloat16 and can_pack():
         return _packed(weight)
