@@ -36,7 +36,11 @@ class Layout(NamedTuple):
 
 
 class Cache:
-    """The keys and values of `num_rows` rows that continue `num_prompts` prompts at most."""
+    """The keys and values of `num_rows` rows that continue `num_prompts` prompts at most.
+
+    Attributes:
+        prompts: The prompts'; `make_room` adds places.
+    """
 
     _prompt_cache: type[PromptCache] = PromptCache
 
