@@ -156,11 +156,12 @@ class ContinuousBatch:
             logits.append(logits_1V)
         new = [number for number in numbers if number not in places]
         used = {row.place for row in self._rows if row is not None} | set(places.values())
-        places |= zip(new, self._cache.free_prompt_places(used, len(new)), strict=True)
-        first = 0
+        held, first = self._cache.prompts, 0
+        room = held.make_room(used, [len(ids_of[number]) for number in new])
+        places |= zip(new, room, strict=True)
         for lot in self._decoder.read_prompts([ids_of[number] for number in new]):
             of_lot = new[first : first + len(lot.lengths)]
-            self._cache.store_prompts(lot, [places[number] for number in of_lot])
+            held.store(lot, [places[number] for number in of_lot])
             logits.append(lot.logits_NV)
             first += len(lot.lengths)
         logits_NV, last = torch.cat(logits), numbers[-1]

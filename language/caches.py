@@ -13,27 +13,17 @@ off it. The grid may have empty cells; they repeat row 0 and are not read.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from language.prompts import PromptCache, bias_of, product
+
 _COLUMNS = 32
-_PROMPT_COLUMNS = 32
-"""Capacities grow by at least so many columns."""
-
-
-class Prompts(NamedTuple):
-    """Prompts read by the model: keys and values per layer, and what follows each prompt."""
-
-    keys: list[Tensor]
-    """One (N, J, P, E) per layer; padded on the right."""
-    values: list[Tensor]
-    lengths: list[int]
-    logits_NV: Tensor
-    """Of the token after each prompt, float32."""
+"""The capacity grows by at least so many columns."""
 
 
 class Layout(NamedTuple):
@@ -46,7 +36,13 @@ class Layout(NamedTuple):
 
 
 class Cache:
-    """The keys and values of `num_rows` rows that continue `num_prompts` prompts at most."""
+    """The keys and values of `num_rows` rows that continue `num_prompts` prompts at most.
+
+    Attributes:
+        prompts: The prompts'; `make_room` adds places.
+    """
+
+    _prompt_cache: type[PromptCache] = PromptCache
 
     def __init__(
         self,
@@ -62,14 +58,17 @@ class Cache:
         self._num_key_heads, self._head_size = num_key_heads, head_size
         empty = torch.zeros((), dtype=dtype, device=device)
         own = (2, num_rows, num_key_heads, 0, head_size)
-        prompt = (num_prompts, num_key_heads, 0, head_size)
         self._own = [empty.new_zeros(own) for _ in range(num_layers)]
-        self._prompt_keys = [empty.new_zeros(prompt) for _ in range(num_layers)]
-        self._prompt_values = [empty.new_zeros(prompt) for _ in range(num_layers)]
-        self._lengths = [0] * num_prompts
+        self.prompts = self._prompt_cache(
+            num_layers=num_layers,
+            num_key_heads=num_key_heads,
+            head_size=head_size,
+            num_places=num_prompts,
+            dtype=dtype,
+            device=device,
+        )
         self._first = self._num_columns = 0
         self._own_bias: Tensor | None = None
-        self._prompt_bias: Tensor | None = None
         self._grid: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -81,45 +80,6 @@ class Cache:
     def dtype(self) -> torch.dtype:
         """The type of keys and values."""
         return self._own[0].dtype
-
-    def store_prompts(self, prompts: Prompts, places: Sequence[int]) -> None:
-        """Put prompts into `places`, in the place of what was there."""
-        width, held = max(prompts.lengths), self._prompt_keys[0].shape[2]
-        if width > held:
-            grown = self._prompt_capacity(held, width) - held
-            self._prompt_keys = [F.pad(keys, (0, 0, 0, grown)) for keys in self._prompt_keys]
-            self._prompt_values = [
-                F.pad(values, (0, 0, 0, grown)) for values in self._prompt_values
-            ]
-        places_M = torch.tensor(places, device=self._own[0].device)
-        for layer in range(len(self._own)):
-            self._prompt_keys[layer][places_M, :, :width] = prompts.keys[layer].to(self.dtype)
-            self._prompt_values[layer][places_M, :, :width] = prompts.values[layer].to(self.dtype)
-        for place, length in zip(places, prompts.lengths, strict=True):
-            self._lengths[place] = length
-
-    def free_prompt_places(self, used: Collection[int], num: int) -> list[int]:
-        """Return places for `num` prompts that are not among `used`, with room made for them."""
-        free = [place for place in range(len(self._lengths)) if place not in used][:num]
-        missing, held = num - len(free), len(self._lengths)
-        if missing:
-            free += range(held, held + missing)
-            self._add_places(self._place_capacity(held, held + missing) - held)
-        return free
-
-    def _add_places(self, num: int) -> None:
-        self._lengths += [0] * num
-        room = self._prompt_keys[0].new_zeros(num, *self._prompt_keys[0].shape[1:])
-        self._prompt_keys = [torch.cat([keys, room]) for keys in self._prompt_keys]
-        self._prompt_values = [torch.cat([values, room]) for values in self._prompt_values]
-
-    def _prompt_capacity(self, held: int, needed: int) -> int:
-        """Return how many columns prompts get, which have `held` now."""
-        return max(needed, held + _PROMPT_COLUMNS) if held else needed
-
-    def _place_capacity(self, held: int, needed: int) -> int:
-        """Return how many places for prompts there are to be; there are `held` now."""
-        return max(needed, held)
 
     def arrange(self, layout: Layout) -> int:
         """Take note of rows that began or ended, before the next step.
@@ -133,24 +93,14 @@ class Cache:
         moved = self._forget() if self._first > max(_COLUMNS, self._num_columns // 2) else 0
         self._own_bias = self._bias_of_own(layout, moved) if len(set(starts)) > 1 else None
         self._arrange_grid(layout, live)
-        used = {layout.prompt_of_row[row] for row in live}
-        width = self._prompt_keys[0].shape[2]
-        self._prompt_bias = None
-        if any(self._lengths[place] != width for place in used):
-            self._prompt_bias = self._bias_of_prompts(width)
+        self.prompts.arrange({layout.prompt_of_row[row] for row in live})
         return moved
 
     def keep(self, rows: Sequence[int], prompts: Sequence[int]) -> None:
         """Keep some rows and prompts alone, in this order; `arrange` must follow."""
-        device = self._own[0].device
-        rows_M, prompts_M = (torch.tensor(kept, device=device) for kept in (rows, prompts))
-        self._lengths = [self._lengths[place] for place in prompts]
-        width, end = max(self._lengths), self._num_columns
+        rows_M, end = torch.tensor(rows, device=self._own[0].device), self._num_columns
         self._own = [own[:, :, :, :end].index_select(1, rows_M) for own in self._own]
-        self._prompt_keys = [k[:, :, :width].index_select(0, prompts_M) for k in self._prompt_keys]
-        self._prompt_values = [
-            values[:, :, :width].index_select(0, prompts_M) for values in self._prompt_values
-        ]
+        self.prompts.keep(prompts)
 
     def advance(self) -> None:
         """Begin a new column; each layer then writes it."""
@@ -174,14 +124,11 @@ class Cache:
         window = self._window()
         keys, values = self._own[layer].view(2, flat, -1, size)[:, :, window]
         own_bias = None if self._own_bias is None else self._own_bias[:, :, window]
-        own = _product(query, keys.transpose(1, 2), own_bias)
-        prompt_keys = self._prompt_keys[layer].flatten(0, 1).transpose(1, 2)
-        prompt = self._taken(_product(self._laid(query), prompt_keys, self._prompt_bias))
+        own = product(query, keys.transpose(1, 2), own_bias)
+        prompt = self._taken(self.prompts.scores(layer, self._laid(query)))
         weights = torch.cat([prompt, own], dim=2).softmax(dim=2).to(query.dtype)
-        width = prompt_keys.shape[2]
-        laid = self._laid(weights)[:, :, :width]
-        output = self._taken(torch.bmm(laid, self._prompt_values[layer].flatten(0, 1)))
-        output.baddbmm_(weights[:, :, width:], values)
+        output = self._taken(self.prompts.mixed(layer, self._laid(weights)))
+        output.baddbmm_(weights[:, :, self.prompts.width :], values)
         return output.view(num_rows, num_heads * size)
 
     def _window(self) -> slice:
@@ -193,7 +140,7 @@ class Cache:
         if self._grid is None:
             return rows
         row_of_cell, _ = self._grid
-        flat = len(self._lengths) * self._num_key_heads
+        flat = self.prompts.num_places * self._num_key_heads
         return rows.index_select(0, row_of_cell).view(flat, -1, rows.shape[2])
 
     def _taken(self, cells: Tensor) -> Tensor:
@@ -204,7 +151,7 @@ class Cache:
         return cells.view(len(row_of_cell), -1, cells.shape[2]).index_select(0, cell_of_row)
 
     def _arrange_grid(self, layout: Layout, live: Sequence[int]) -> None:
-        self._grid, num_prompts = None, len(self._lengths)
+        self._grid, num_prompts = None, self.prompts.num_places
         if not is_identity(layout, live, num_prompts):
             width = grid_width(layout, live)
             grid = create_grid(layout, live, num_prompts, self._num_key_heads, width)
@@ -225,18 +172,7 @@ class Cache:
         starts = [start - moved if is_live else 0 for start, is_live in rows]
         start_B = torch.tensor(starts, device=own.device)
         is_before_BC = torch.arange(own.shape[3], device=own.device) < start_B[:, None]
-        return self._bias_of(is_before_BC)
-
-    def _bias_of_prompts(self, width: int) -> Tensor:
-        """Return (N * J, 1, P), -inf on padding; a place that holds no prompt has no bias."""
-        lengths_N = torch.tensor([n or width for n in self._lengths], device=self._own[0].device)
-        return self._bias_of(torch.arange(width, device=lengths_N.device) >= lengths_N[:, None])
-
-    def _bias_of(self, is_masked: Tensor) -> Tensor:
-        dtype = torch.float32 if is_masked.device.type == "cuda" else self.dtype
-        bias = torch.zeros(is_masked.shape, dtype=dtype, device=is_masked.device)
-        bias.masked_fill_(is_masked, float("-inf"))
-        return bias.repeat_interleave(self._num_key_heads, dim=0)[:, None]
+        return bias_of(is_before_BC, num_heads=self._num_key_heads, dtype=self.dtype)
 
 
 def is_identity(layout: Layout, live: Sequence[int], num_prompts: int) -> bool:
@@ -268,11 +204,3 @@ def create_grid(
     cell_of_row = torch.zeros((len(layout.prompt_of_row), num_heads), dtype=torch.long)
     cell_of_row[live_M] = cell_MJ
     return row_of_cell, cell_of_row.view(-1)
-
-
-def _product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
-    """Return scores, with a bias; float32 on a GPU whatever the type of the factors."""
-    if left.dtype == torch.float32:
-        return torch.bmm(left, right) if bias is None else torch.baddbmm(bias, left, right)
-    scores = torch.bmm(left, right, out_dtype=torch.float32)
-    return scores if bias is None else scores.add_(bias)

@@ -102,10 +102,9 @@ def draw_tokens(
     """
     max_B1 = logits_BV.amax(dim=1, keepdim=True)
     below_BV = logits_BV - max_B1
-    tempered_BV = (
-        below_BV if settings.temperature_B1 is None else below_BV / settings.temperature_B1
-    )
-    weights_BV = tempered_BV.exp()
+    temperature_B1 = settings.temperature_B1
+    # In place, as each pass over the vocabulary counts: below_BV is read again if tempered alone.
+    weights_BV = (below_BV if temperature_B1 is None else below_BV / temperature_B1).exp_()
     ids_B1, total_B1 = _inverted(weights_BV, uniforms_BU[:, :1])
     nucleus_B1 = total_B1
     if settings.top_p_B is not None:
@@ -116,15 +115,15 @@ def draw_tokens(
     if settings.is_greedy_B is not None:
         likeliest_B1 = logits_BV.argmax(dim=1, keepdim=True)
         ids_B1 = torch.where(settings.is_greedy_B[:, None], likeliest_B1, ids_B1)
-    tempered_B1 = tempered_BV.gather(1, ids_B1)
+    drawn_B1 = logits_BV.gather(1, ids_B1) - max_B1
+    tempered_B1 = drawn_B1 if temperature_B1 is None else drawn_B1 / temperature_B1
     logprobs_B = (tempered_B1 - total_B1.log())[:, 0]
     sampling_B, untempered_B = logprobs_B, logprobs_B
     if settings.top_p_B is not None:
         sampling_B = (tempered_B1 - nucleus_B1.log()).clamp(max=0.0)[:, 0]
     if settings.is_greedy_B is not None:
         sampling_B = sampling_B.masked_fill(settings.is_greedy_B, 0.0)
-    if settings.temperature_B1 is not None:
-        drawn_B1 = below_BV.gather(1, ids_B1)
+    if temperature_B1 is not None:
         untempered_B = (drawn_B1 - below_BV.exp_().sum(dim=1, keepdim=True).log())[:, 0]
     return Draw(ids_B1[:, 0], logprobs_B, sampling_B, untempered_B)
 

@@ -10,13 +10,14 @@ replaced then, and a step must be captured anew. Columns given up are moved over
 columns cost as much as others: C is mostly below three times what the oldest live row needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from language.caches import Cache, Layout, create_grid, grid_width, is_identity
+from language.prompts import PromptCache, bias_of
 
 _COLUMNS = 64
 """Own columns at first: a capture costs as much as some twenty steps over columns in vain."""
@@ -27,8 +28,30 @@ _PLACES = 4
 """Prompts' columns and places grow by at least so many, and by a quarter."""
 
 
+class StaticPromptCache(PromptCache):
+    """A `PromptCache` whose tensors are replaced only where `shape` changes."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of each layer's values."""
+        return tuple(self._values[0].shape)
+
+    def arrange(self, used: Collection[int]) -> None:  # noqa: ARG002 - all are read and masked
+        """Fill the mask of all places anew."""
+        self._bias = _refilled(self._bias, self._bias_of_padding())
+
+    def _column_capacity(self, held: int, needed: int) -> int:
+        return _grown(held, needed, _PROMPT_COLUMNS)
+
+    def _place_capacity(self, held: int, needed: int) -> int:
+        return _grown(held, needed, _PLACES)
+
+
 class StaticCache(Cache):
     """A `Cache` whose tensors are replaced only where `shape` changes."""
+
+    _prompt_cache = StaticPromptCache
+    prompts: StaticPromptCache
 
     def __init__(
         self,
@@ -57,8 +80,7 @@ class StaticCache(Cache):
     @property
     def shape(self) -> tuple[int, ...]:
         """What a step's graph depends on: while it is equal, so are the tensors' addresses."""
-        own, prompt = self._own[0].shape, self._prompt_keys[0].shape
-        return (self._num_keeps, *own, *prompt, self._grid_width)
+        return (self._num_keeps, *self._own[0].shape, *self.prompts.shape, self._grid_width)
 
     def arrange(self, layout: Layout) -> int:
         """Take note of rows that began or ended, before the next step; as `Cache.arrange`."""
@@ -68,8 +90,7 @@ class StaticCache(Cache):
         moved = self._forget() if is_much else 0
         self._column_1.fill_(self._num_columns - 1)
         self._own_bias = _refilled(self._own_bias, self._bias_of_own(layout, moved))
-        prompt_bias = self._bias_of_prompts(self._prompt_keys[0].shape[2])
-        self._prompt_bias = _refilled(self._prompt_bias, prompt_bias)
+        self.prompts.arrange({layout.prompt_of_row[row] for row in live})
         self._arrange_grid(layout, live)
         return moved
 
@@ -110,12 +131,6 @@ class StaticCache(Cache):
     def _window(self) -> slice:
         return slice(None)
 
-    def _prompt_capacity(self, held: int, needed: int) -> int:
-        return _grown(held, needed, _PROMPT_COLUMNS)
-
-    def _place_capacity(self, held: int, needed: int) -> int:
-        return _grown(held, needed, _PLACES)
-
     def _forget(self) -> int:
         """Move the columns from the first on to the left; return by how many."""
         moved, self._first = self._first, 0
@@ -132,11 +147,12 @@ class StaticCache(Cache):
         starts = [start - moved if is_live else 0 for start, is_live in rows]
         start_B1 = torch.tensor(starts, device=own.device)[:, None]
         column_C = torch.arange(own.shape[3], device=own.device)
-        return self._bias_of((column_C < start_B1) | (column_C >= self._num_columns))
+        is_masked_BC = (column_C < start_B1) | (column_C >= self._num_columns)
+        return bias_of(is_masked_BC, num_heads=self._num_key_heads, dtype=self.dtype)
 
     def _arrange_grid(self, layout: Layout, live: Sequence[int]) -> None:
         """Fill the grid anew; rows that are prompts themselves need none until another begins."""
-        num_prompts = len(self._lengths)
+        num_prompts = self.prompts.num_places
         if self._grid is None and is_identity(layout, live, num_prompts):
             return
         self._grid_width = _grown(self._grid_width, grid_width(layout, live), 1)

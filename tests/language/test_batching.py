@@ -3,6 +3,7 @@
 import random
 
 import pytest
+import torch
 
 from language import batching, caches, generation
 from language.generation import generate
@@ -26,7 +27,12 @@ def test_free_rows_are_filled_from_the_queue_and_never_more_than_allowed() -> No
     rng = random.Random(5)
     requests = [request(1, 20 + i, max_new_tokens=rng.randrange(4, 40)) for i in range(80)]
     rows: list[int] = []
-    model.lm_head.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
+
+    def note(_module: torch.nn.Module, args: tuple[torch.Tensor]) -> None:
+        if args[0].dim() == 1:  # a step; prompts have two dimensions
+            rows.append(len(args[0]))
+
+    model.model.embed_tokens.register_forward_pre_hook(note)
 
     responses = generate(model, requests, eos_ids=[EOS], rows_per_batch=8)
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from language import decoding, products, projections, prompts
 from language.generation import GenerationRequest, generate
 from language.models import create_policy
+from language.static_steps import create_stepping
 from records.run_configs import ModelShape
 from tests.language.asking import ENDS, EOS, largest_error, ragged_requests, request
 from tests.models import tiny_policy, tiny_tokenizer
@@ -224,6 +226,26 @@ def test_a_bfloat16_policy_answers_like_its_own_forward_pass() -> None:
     assert largest_error(model, requests, responses) < 0.02
 
 
+def test_a_bfloat16_policy_whose_weights_cannot_be_packed_does_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(products, "can_pack", lambda: False)
+    model, requests = tiny_policy().to(torch.bfloat16), ragged_requests(6)
+
+    assert largest_error(model, requests, generate(model, requests, eos_ids=ENDS)) < 0.02
+
+
+@pytest.mark.parametrize("name", ["plain", "static"])
+def test_keys_held_as_on_a_gpu_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "_is_by_component", lambda _device: False)
+    model, requests = grouped_policy(), ragged_requests()
+    stepping = create_stepping(torch.device("cpu"), name)
+
+    responses = generate(model, requests, eos_ids=ENDS, rows_per_batch=5, stepping=stepping)
+
+    assert largest_error(model, requests, responses) < 1e-5
+
+
 def test_an_adapted_projection_is_used_as_it_is() -> None:
     class Doubled(torch.nn.Linear):
         """A projection that is more than its matrix."""
@@ -248,9 +270,7 @@ def test_an_adapted_projection_is_used_as_it_is() -> None:
 
 
 def test_large_models_keep_their_projections_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    from language import decoding
-
-    monkeypatch.setattr(decoding, "_FUSED_WEIGHTS", 0)
+    monkeypatch.setattr(projections, "_FUSED_WEIGHTS", 0)
     monkeypatch.setattr(decoding, "_PREFILL_TOKENS", 40)
     model, requests = tiny_policy(), ragged_requests()
 

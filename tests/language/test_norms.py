@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from language.models import load_policy
-from language.norms import FewPassRMSNorm, use_few_pass_norms_
+from language.norms import FewPassRMSNorm, norm_of_rows, use_few_pass_norms_
 from language.scalars import create_scalar_model
 from tests.models import write_tiny_policy
 
@@ -46,6 +46,29 @@ def test_values_and_gradients_are_those_of_transformers(scale: float) -> None:
         results.append((output.detach(), norm.weight.grad, scale * hidden.grad))
     for theirs, ours in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e-4, 1e4])
+def test_the_norm_of_rows_is_that_of_transformers(scale: float) -> None:
+    theirs, _ = both(torch.float32)
+    hidden, _ = inputs(torch.float32, scale)
+
+    with torch.no_grad():
+        torch.testing.assert_close(
+            norm_of_rows(theirs)(hidden[0]), theirs(hidden[0]), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_the_norm_of_bfloat16_rows_is_rounded_once() -> None:
+    theirs, _ = both(torch.bfloat16)
+    hidden, _ = inputs(torch.bfloat16)
+
+    with torch.no_grad():
+        exact = deepcopy(theirs).float()(hidden[0].float())
+        ours = norm_of_rows(theirs)(hidden[0])
+
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.float(), exact, atol=0.0, rtol=2**-8)
 
 
 def test_the_gradient_written_out_is_the_one_of_finite_differences() -> None:
