@@ -35,7 +35,8 @@ _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
 class Decoder:
     """Steps of one model while its weights stay as they are: make a new one for each call."""
 
-    def __init__(self, model: LlamaForCausalLM, *, max_positions: int) -> None:
+    def __init__(self, model: LlamaForCausalLM, *, max_positions: int, num_rows: int) -> None:
+        """Prepare for at most `num_rows` sequences at a time, of at most `max_positions`."""
         config: Any = model.config
         rope_type = config.rope_parameters["rope_type"]
         if rope_type not in _ROPE_TYPES:
@@ -45,8 +46,8 @@ class Decoder:
         self._num_key_heads: int = config.num_key_value_heads
         self._head_size: int = model.model.layers[0].self_attn.head_dim
         self._trunk = _without_last_layer(model.model)
-        self._layers = [_layer(layer) for layer in model.model.layers]
-        self._norm, self._head = norm_of_rows(model.model.norm), head_of(model.lm_head)
+        self._layers = [_layer(layer, num_rows) for layer in model.model.layers]
+        self._norm, self._head = norm_of_rows(model.model.norm), head_of(model.lm_head, num_rows)
         self._turns = _rotations(model, max_positions)
         self._in_pairs = paired(torch.arange(self._head_size, device=model.device))
 
@@ -178,16 +179,16 @@ class _Layer(NamedTuple):
     add_mlp: Callable[[Tensor, Tensor], Tensor]
 
 
-def _layer(module: LlamaDecoderLayer) -> _Layer:
+def _layer(module: LlamaDecoderLayer, num_rows: int) -> _Layer:
     attention, mlp = module.self_attn, module.mlp
     return _Layer(
         norm=norm_of_rows(module.input_layernorm),
-        qkv=queries_keys_values(attention),
-        add_attention=adding(attention.o_proj),
+        qkv=queries_keys_values(attention, num_rows),
+        add_attention=adding(attention.o_proj, num_rows),
         mlp_norm=norm_of_rows(module.post_attention_layernorm),
-        gate_up=gate_and_up(mlp),
+        gate_up=gate_and_up(mlp, num_rows),
         activation=mlp.act_fn,
-        add_mlp=adding(mlp.down_proj),
+        add_mlp=adding(mlp.down_proj, num_rows),
     )
 
 

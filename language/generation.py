@@ -90,11 +90,12 @@ def generate(
     ]
     total = sum(request.num_responses for request in requests)
     longest = max(map(_num_positions, requests), default=1)
-    decoder = Decoder(model, max_positions=longest + STEPS_PER_CHUNK)
+    num_rows = min(rows_per_batch, total)
+    decoder = Decoder(model, max_positions=longest + STEPS_PER_CHUNK, num_rows=num_rows)
     is_end_V = torch.zeros(model.config.vocab_size, dtype=torch.bool, device=model.device)
     is_end_V[sorted(eos_ids)] = True
     stepping = stepping or create_stepping(model.device)
-    steps = create_steps(decoder, is_end_V, stepping, num_rows=min(rows_per_batch, total))
+    steps = create_steps(decoder, is_end_V, stepping, num_rows=num_rows)
     rows = ContinuousBatch(decoder, _queue(requests), steps).run(
         steps_per_look=_steps_per_look(model.device)
     )

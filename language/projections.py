@@ -15,6 +15,8 @@ from language.products import Product, held, in_place
 _FUSED_WEIGHTS = 2**22
 """Projections of at most this many weights are copied for the length of a call: joined into one,
 and on a CPU in the layout that is multiplied quickest."""
+_MANY_ROWS = 32
+"""With fewer a float32 weight of a CPU is used where it is: the copy costs more than it gains."""
 _FUSED_WEIGHTS_ON_A_GPU = 2**26
 """There a launch costs more than the copy: 3.2 GB for the queries, keys and values of 7B."""
 _ROOMY_BYTES = 40 * 2**30
@@ -27,7 +29,7 @@ def paired(head: Tensor) -> Tensor:
     return neighbours
 
 
-def queries_keys_values(attention: LlamaAttention) -> Callable[[Tensor], Tensor]:
+def queries_keys_values(attention: LlamaAttention, num_rows: int) -> Callable[[Tensor], Tensor]:
     """Return a function to queries, keys and values (B, (H + 2 J) * E), queries scaled.
 
     Components that turn together stand side by side in queries and keys: a rotation is then one
@@ -44,8 +46,8 @@ def queries_keys_values(attention: LlamaAttention) -> Callable[[Tensor], Tensor]
     if parts is not None:
         q_part, k_part, v_part = parts
         arranged = [_arranged(q_part, queries, scale), _arranged(k_part, keys, 1.0), v_part]
-        return _multiplying(_side_by_side(arranged))
-    functions = [_function_of(module) for module in modules]
+        return _multiplying(_side_by_side(arranged), num_rows)
+    functions = [_function_of(module, num_rows) for module in modules]
 
     def apart(hidden_BD: Tensor) -> Tensor:
         q, k, v = (function(hidden_BD) for function in functions)
@@ -54,57 +56,63 @@ def queries_keys_values(attention: LlamaAttention) -> Callable[[Tensor], Tensor]
     return apart
 
 
-def gate_and_up(mlp: LlamaMLP) -> Callable[[Tensor], Sequence[Tensor]]:
+def gate_and_up(mlp: LlamaMLP, num_rows: int) -> Callable[[Tensor], Sequence[Tensor]]:
     """Return a function to both halves of a gated layer."""
     modules = (mlp.gate_proj, mlp.up_proj)
     parts = _joinable(modules)
     if parts is not None:
-        joined = _multiplying(_side_by_side(parts))
+        joined = _multiplying(_side_by_side(parts), num_rows)
         return lambda hidden_BD: joined(hidden_BD).chunk(2, dim=1)
-    functions = [_function_of(module) for module in modules]
+    functions = [_function_of(module, num_rows) for module in modules]
     return lambda hidden_BD: [function(hidden_BD) for function in functions]
 
 
-def adding(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def adding(module: nn.Module, num_rows: int) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a function of (hidden, x) that adds the projection of x to hidden."""
     part = projection_of(module)
     if part is None:
         return lambda hidden_BD, x: hidden_BD + module(x)
-    added, low_rank = _product(part.weight).added, part.low_rank
+    added, low_rank = _product(part.weight, num_rows).added, part.low_rank
     if low_rank is None:
         return added
     down, up = low_rank
     return lambda hidden_BD, x: added(hidden_BD, x).addmm_(x @ down, up)
 
 
-def head_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
+def head_of(module: nn.Module, num_rows: int) -> Callable[[Tensor], Tensor]:
     """Return the projection to logits: the module itself unless its weight is held."""
     part = projection_of(module)
-    return module if part is None or not _is_held(part.weight) else _multiplying(part)
+    return (
+        module
+        if part is None or not _is_held(part.weight, num_rows)
+        else _multiplying(part, num_rows)
+    )
 
 
-def _function_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
+def _function_of(module: nn.Module, num_rows: int) -> Callable[[Tensor], Tensor]:
     """Return the projection as a function, with fewer kernels than the module where it may be."""
     part = projection_of(module)
-    return module if part is None else _multiplying(part)
+    return module if part is None else _multiplying(part, num_rows)
 
 
-def _multiplying(part: Projection) -> Callable[[Tensor], Tensor]:
+def _multiplying(part: Projection, num_rows: int) -> Callable[[Tensor], Tensor]:
     """Return the projection as a function of x."""
-    product, low_rank = _product(part.weight).of, part.low_rank
+    product, low_rank = _product(part.weight, num_rows).of, part.low_rank
     if low_rank is None:
         return product
     down, up = low_rank
     return lambda x: product(x).addmm_(x @ down, up)
 
 
-def _product(weight: Tensor) -> Product:
-    return held(weight) if _is_held(weight) else in_place(weight)
+def _product(weight: Tensor, num_rows: int) -> Product:
+    return held(weight) if _is_held(weight, num_rows) else in_place(weight)
 
 
-def _is_held(weight: Tensor) -> bool:
+def _is_held(weight: Tensor, num_rows: int) -> bool:
     """Return whether a call has its own copy of a weight. A GPU gains nothing from one."""
-    return weight.device.type == "cpu" and weight.numel() <= _max_fused(weight.device)
+    if weight.device.type != "cpu" or weight.numel() > _max_fused(weight.device):
+        return False
+    return weight.dtype != torch.float32 or num_rows >= _MANY_ROWS
 
 
 def _joinable(modules: Sequence[nn.Module]) -> list[Projection] | None:
