@@ -40,7 +40,7 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "nano": Setting(96, ("float32",), "float32"),
-    "small": Setting(48, ("float32", "bfloat16"), "autocast"),
+    "small": Setting(96, ("float32", "bfloat16"), "autocast"),
 }
 
 
