@@ -209,6 +209,7 @@ def _logprobs(
     A pass that was kept has said what the value model says of it, too.
     """
     if experience.kept is not None:
+        networks.as_policy(is_trained=True)  # its adapter takes gradients, no longer the value's
         return experience.kept.view.logprobs_M, None
     packed = group.packed
 
@@ -227,6 +228,7 @@ def _values(
 ) -> Tensor:
     """Return the value model's values_M with gradients."""
     if experience.kept is not None:
+        networks.as_value_model(is_trained=True)
         return experience.kept.view.values_M
     packed = group.packed
     return value_pass(

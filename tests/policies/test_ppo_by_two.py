@@ -47,6 +47,8 @@ TEN = replace(
     optimizer=replace(CONFIG.optimizer, adam_epsilon=1e-3),
 )
 TWO = replace(TEN, num_iterations=2, eval_every=2, checkpoint_every=1)
+# All rows are one gradient step: its forward pass is the one that came before the update.
+STEP = replace(TWO, minibatch_size=5, tokens_per_microbatch=10_000)
 RUNS: dict[str, PPOConfig] = {
     "whole": TEN,
     "running": replace(
@@ -59,6 +61,8 @@ RUNS: dict[str, PPOConfig] = {
     "noise": replace(TWO, score_function="policies.noise:load_score_fn"),
     "shared": replace(TWO, value_network=ValueNetwork.SHARED),
     "adapters": replace(TWO, lora_rank=4),
+    "step": STEP,
+    "step of adapters": replace(STEP, lora_rank=4),
 }
 
 

@@ -129,13 +129,14 @@ def test_a_pass_that_was_kept_is_the_steps_forward_pass(
     all_weights, all_metrics = [], []
     for is_kept in (False, True):
         networks = create(policy_folder)
+        learners = create_learners(networks, CONFIG)
         experience = experience_of(networks, is_kept=is_kept)
         passes: list[int] = []
         for model in (networks.policy, networks.value_model):
             model.model.register_forward_hook(lambda *_, passes=passes: passes.append(1))
         metrics = update_(
             networks,
-            create_learners(networks, CONFIG),
+            learners,
             experience,
             units=UNITS,
             config=CONFIG,
