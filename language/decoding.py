@@ -20,7 +20,13 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from language.caches import Cache
 from language.norms import norm_of_rows
-from language.projections import adding, gate_and_up, head_of, paired, queries_keys_values
+from language.projections import (
+    adding,
+    gate_and_up,
+    logits_projection,
+    paired,
+    queries_keys_values,
+)
 from language.prompts import Prompts
 
 _PREFILL_TOKENS = 2**14
@@ -47,7 +53,8 @@ class Decoder:
         self._head_size: int = model.model.layers[0].self_attn.head_dim
         self._trunk = _without_last_layer(model.model)
         self._layers = [_layer(layer, num_rows) for layer in model.model.layers]
-        self._norm, self._head = norm_of_rows(model.model.norm), head_of(model.lm_head, num_rows)
+        self._norm = norm_of_rows(model.model.norm)
+        self._head = logits_projection(model.lm_head, num_rows)
         self._turns = _rotations(model, max_positions)
         self._in_pairs = paired(torch.arange(self._head_size, device=model.device))
 

@@ -79,7 +79,7 @@ def adding(module: nn.Module, num_rows: int) -> Callable[[Tensor, Tensor], Tenso
     return lambda hidden_BD, x: added(hidden_BD, x).addmm_(x @ down, up)
 
 
-def head_of(module: nn.Module, num_rows: int) -> Callable[[Tensor], Tensor]:
+def logits_projection(module: nn.Module, num_rows: int) -> Callable[[Tensor], Tensor]:
     """Return the projection to logits: the module itself unless its weight is held."""
     part = projection_of(module)
     return (

@@ -98,10 +98,9 @@ def iterate_(
     reference_M = logprobs_of(networks.as_reference(), rollout, groups, temperature=temperature)
     watch.lap("reference")
     kept: Kept | None = None
-    if len(groups) == 1 and is_view_kept(networks, rollout, config):
-        view, kept = kept_view_of(
-            networks, rollout, groups[0], temperature=temperature, units=units
-        )
+    if is_view_kept(networks, rollout, config):
+        (group,) = groups
+        view, kept = kept_view_of(networks, rollout, group, temperature=temperature, units=units)
     else:
         view = view_of(networks, rollout, groups, temperature=temperature, units=units)
     watch.lap("logprobs")

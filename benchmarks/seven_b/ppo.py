@@ -19,11 +19,11 @@ from benchmarks.seven_b.work import (
     draw_prompts,
     random_policy,
     random_scalar_model,
+    whole,
 )
 from language.engines import LocalEngine
 from language.kept_adapters import AdapterWeights
 from language.scores import ScoreFn
-from language.sharding import Policy, ShardedModel
 from policies.encoding import EncodedPrompt
 from policies.footprint import footprint_of
 from policies.heldout import HeldOutLook
@@ -85,7 +85,7 @@ def _iterations(
         machine.wait()
         watch, first = Stopwatch(), number * size.ppo_prompts
         done = iterate_(
-            LocalEngine(_whole(networks.as_policy())),
+            LocalEngine(whole(networks.as_policy())),
             networks,
             learners,
             score_fn,
@@ -173,11 +173,6 @@ def _prompts(count: int, shape: Shape) -> list[EncodedPrompt]:
         )
         for number, prompt in enumerate(ids)
     ]
-
-
-def _whole(policy: Policy) -> LlamaForCausalLM:
-    assert not isinstance(policy, ShardedModel), "one process cuts nothing"
-    return policy
 
 
 def _figures(

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import LlamaForSequenceClassification
 
 from benchmarks.seven_b.exactness import padded_scores
 from benchmarks.seven_b.machine import Machine
@@ -16,11 +15,10 @@ from benchmarks.seven_b.work import (
     num_distinct_tokens,
     num_real_tokens,
     random_scalar_model,
+    whole,
 )
 from language.optimizers import create_optimizer
 from language.precision import enable_activation_checkpointing_
-from language.scalars import Scorer
-from language.sharding import ShardedModel
 from language.training import StepLearner, create_learner, take_step_
 from records.reward_configs import RewardModelConfig
 from rewardmodels.data import Pair
@@ -78,7 +76,7 @@ def _measure(machine: Machine, size: Size, rank: int, flops: int) -> dict[str, A
     weights = weights_for(model, config, dtype, machine.device)
     learner = create_learner(weights, config.optimizer, 100)
     if not rank:  # float32 weights, gradients and moments leave little room for activations
-        enable_activation_checkpointing_(_whole(weights.working))
+        enable_activation_checkpointing_(whole(weights.working))
     pairs = draw_pairs(size.pairs * size.steps, size.shape)
     steps = [pairs[i : i + size.pairs] for i in range(0, len(pairs), size.pairs)]
     tokens, has_checkpoints, first = _largest(machine, learner, steps[0], config)
@@ -111,11 +109,6 @@ def _measure(machine: Machine, size: Size, rank: int, flops: int) -> dict[str, A
     }
 
 
-def _whole(model: Scorer) -> LlamaForSequenceClassification:
-    assert not isinstance(model, ShardedModel), "one process cuts nothing"
-    return model
-
-
 def _config(dtype: str, pairs: int, rank: int, tokens: int) -> RewardModelConfig:
     return RewardModelConfig(
         dtype=dtype, pairs_per_batch=pairs, lora_rank=rank, tokens_per_microbatch=tokens
@@ -142,7 +135,7 @@ def _largest(
             learner.optimizer.zero_grad(set_to_none=True)
         machine.release()
         if tokens <= 4096 and not has_checkpoints:
-            enable_activation_checkpointing_(_whole(learner.weights.working))
+            enable_activation_checkpointing_(whole(learner.weights.working))
             tokens, has_checkpoints = config.tokens_per_microbatch, True
         elif tokens > 1024:
             tokens //= 2

@@ -24,6 +24,7 @@ from benchmarks.floors import pass_flops
 from language.norms import use_few_pass_norms_
 from language.rows import TokenRow
 from language.scalars import share_trunk
+from language.sharding import Model, ShardedModel
 from records.preferences import Rating
 from rewardmodels.data import Pair
 
@@ -190,6 +191,12 @@ def draw_pairs(
         )
         pairs.append(Pair(chosen, rejected, ratings[number % len(ratings)], None))
     return pairs
+
+
+def whole(model: Model | ShardedModel[Model]) -> Model:
+    """Return a model that one process holds, as it does here."""
+    assert not isinstance(model, ShardedModel), "one process cuts nothing"
+    return model
 
 
 def num_real_tokens(pairs: Sequence[Pair]) -> int:

@@ -20,7 +20,7 @@ from policies.ppo_models import create_learners
 from policies.rollouts import groups_of, sample_rollout
 from policies.scoring import derived_seed
 from policies.statistics import Moments, whiten
-from policies.updates import Experience, Learner, UpdateMetrics, draw_minibatches, update_
+from policies.updates import Experience, Learner, Learners, UpdateMetrics, draw_minibatches, update_
 from policies.views import is_view_kept, kept_view_of, view_of
 from records.policy_configs import PPOConfig
 from records.run_configs import OptimizerConfig, SamplingConfig
@@ -72,17 +72,23 @@ def experience_of(networks: Networks, *, is_kept: bool = False) -> Experience:
     return Experience(rollout, view.logprobs_M, view.values_M, white_M, returns_M, kept)
 
 
-def updated(folder: Path, config: PPOConfig) -> tuple[UpdateMetrics, dict[str, Tensor]]:
-    policy, value_model = tiny_policy(), create_scalar_model(folder, seed=1)
-    networks = separate(policy, value_model, tiny_policy())
-    metrics = update_(
+def update(
+    networks: Networks, learners: Learners, experience: Experience, config: PPOConfig = CONFIG
+) -> UpdateMetrics:
+    return update_(
         networks,
-        create_learners(networks, config),
-        experience_of(networks),
+        learners,
+        experience,
         units=UNITS,
         config=config,
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def updated(folder: Path, config: PPOConfig) -> tuple[UpdateMetrics, dict[str, Tensor]]:
+    policy, value_model = tiny_policy(), create_scalar_model(folder, seed=1)
+    networks = separate(policy, value_model, tiny_policy())
+    metrics = update(networks, create_learners(networks, config), experience_of(networks), config)
     weights = {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()}
     values = {f"value.{name}": tensor for name, tensor in value_model.state_dict().items()}
     return metrics, weights | values
@@ -134,14 +140,7 @@ def test_a_pass_that_was_kept_is_the_steps_forward_pass(
         passes: list[int] = []
         for model in (networks.policy, networks.value_model):
             model.model.register_forward_hook(lambda *_, passes=passes: passes.append(1))
-        metrics = update_(
-            networks,
-            learners,
-            experience,
-            units=UNITS,
-            config=CONFIG,
-            generator=torch.Generator().manual_seed(0),
-        )
+        metrics = update(networks, learners, experience)
         assert bool(passes) is not is_kept
         all_weights.append({**networks.policy_parameters, **networks.value_parameters})
         all_metrics.append(metrics)
@@ -200,14 +199,7 @@ def test_no_step_waits_for_the_device(policy_folder: Path) -> None:
         networks = plain_networks(policy_folder)
         learners, experience = create_learners(networks, config), experience_of(networks)
         with CountReads() as reads:
-            update_(
-                networks,
-                learners,
-                experience,
-                units=UNITS,
-                config=config,
-                generator=torch.Generator().manual_seed(0),
-            )
+            update(networks, learners, experience, config)
         counts.append(reads.count)
     assert counts[0] == counts[1] <= 2
 
@@ -239,11 +231,4 @@ def test_a_gradient_that_is_not_finite_stops_the_run(policy_folder: Path) -> Non
     experience = experience_of(networks)
     experience.advantages_M[0] = float("nan")
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
-        update_(
-            networks,
-            create_learners(networks, CONFIG),
-            experience,
-            units=UNITS,
-            config=CONFIG,
-            generator=torch.Generator().manual_seed(0),
-        )
+        update(networks, create_learners(networks, CONFIG), experience)
