@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from language.prompts import PromptCache, bias_of, product
+from language.prompt_cache import PromptCache, bias_of, product
 
 _COLUMNS = 32
 """The capacity grows by at least so many columns."""

@@ -27,7 +27,7 @@ from language.projections import (
     paired,
     queries_keys_values,
 )
-from language.prompts import Prompts
+from language.prompt_cache import Prompts
 
 _PREFILL_TOKENS = 2**14
 _PADDING = 96

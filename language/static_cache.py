@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from language.caches import Cache, Layout, create_grid, grid_width, is_identity
-from language.prompts import PromptCache, bias_of
+from language.prompt_cache import PromptCache, bias_of
 
 _COLUMNS = 64
 """Own columns at first: a capture costs as much as some twenty steps over columns in vain."""

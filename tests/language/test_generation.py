@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from language import decoding, products, projections, prompts
+from language import decoding, products, projections, prompt_cache
 from language.generation import GenerationRequest, generate
 from language.models import create_policy
 from language.static_steps import create_stepping
@@ -237,7 +237,7 @@ def test_a_bfloat16_policy_whose_weights_cannot_be_packed_does_too(
 
 @pytest.mark.parametrize("name", ["plain", "static"])
 def test_keys_held_as_on_a_gpu_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "_is_by_component", lambda _device: False)
+    monkeypatch.setattr(prompt_cache, "_is_by_component", lambda _device: False)
     model, requests = grouped_policy(), ragged_requests()
     stepping = create_stepping(torch.device("cpu"), name)
 
