@@ -12,9 +12,14 @@ from contextlib import contextmanager
 def response(
     body: bytes, *headers: str, status: str = "200 OK", length: int | None = None
 ) -> bytes:
-    """Return the bytes of an HTTP answer; `length` is what it says of its body."""
+    """Return the bytes of an HTTP answer; `length` is what it says of its body.
+
+    It says that the connection ends with it: a client that kept the connection would send its
+    next request into a closing one, and now and then be reset.
+    """
     stated = len(body) if length is None else length
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {stated}", *headers, "", ""]
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {stated}", "Connection: close"]
+    lines += [*headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
