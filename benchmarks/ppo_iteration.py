@@ -1,9 +1,10 @@
 """A PPO iteration against TRL 1.12's PPOTrainer: CPU seconds of one thread by phase, two sizes.
 
-Both have the same policy, reference, value and reward model and the same prompts, one epoch, one
-minibatch, and responses that end raggedly. As they draw different responses, what is compared is
-tokens of prompts and responses per CPU second. Our bfloat16, which keeps float32
-weights for the optimizer, stands against the quicker of TRL's float32 and bfloat16, which does not.
+Both have the same policy, reference, value and reward model and in every iteration the same
+prompts, one epoch, one minibatch, and responses that end raggedly. As they draw different
+responses, what is compared is tokens of prompts and responses per CPU second. Our bfloat16, which
+keeps float32 weights for the optimizer, stands against the quicker of TRL's float32 and bfloat16,
+which does not.
 """
 
 import json
@@ -29,6 +30,8 @@ from records.rundirs import RunDirectory, RunInput, RunSpec
 TRL_PPO = ["torch==2.13.0", "transformers==5.23.0", "trl==1.12.0", "datasets", "accelerate", "peft"]
 """The last TRL that has PPO."""
 BATCH_SIZE, MAX_NEW_TOKENS, MAX_PROMPT_TOKENS = 16, 64, 256
+NUM_PAIRS = 384
+"""Whose prompts the batch is taken from, evenly by length."""
 HERE = Path(__file__).parent
 
 
@@ -68,14 +71,13 @@ def run() -> Iterator[Result]:
 def _compare(size: str, setting: Setting) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        num_prompts = BATCH_SIZE * setting.num_iterations
-        texts = load_pairs(4 * num_prompts)
-        lengths = _write_inputs(folder, size, texts, num_prompts)
+        texts = load_pairs(NUM_PAIRS)
+        lengths = _write_inputs(folder, size, texts)
         shape = json.loads((folder / "policy" / "config.json").read_text())
         work = Work(folder, texts.source, lengths, shape)
         before = calibrate()
         wanted = {peer for peers in setting.peer_dtypes.values() for peer in peers}
-        peers = {peer: _run_peer(folder, peer) for peer in sorted(wanted)}
+        peers = {peer: _run_peer(folder, peer, setting) for peer in sorted(wanted)}
         for dtype, peer_dtypes in setting.peer_dtypes.items():
             ours = _run_ours(folder, dtype, setting)
             after = calibrate()
@@ -85,14 +87,14 @@ def _compare(size: str, setting: Setting) -> Iterator[Result]:
             before = after
 
 
-def _run_peer(folder: Path, peer_dtype: str) -> dict[str, Any]:
+def _run_peer(folder: Path, peer_dtype: str, setting: Setting) -> dict[str, Any]:
     return run_child(
         peer_python("trl-ppo", TRL_PPO),
         HERE / "peers" / "trl_ppo.py",
         *("--policy", str(folder / "policy")),
         *("--reward-model", str(folder / "reward_model")),
         *("--prompts", str(folder / "prompts.json")),
-        *("--batch-size", str(BATCH_SIZE)),
+        *("--num-iterations", str(setting.num_iterations)),
         *("--max-new-tokens", str(MAX_NEW_TOKENS)),
         *("--dtype", peer_dtype),
     )
@@ -133,22 +135,28 @@ def _result(
     )
 
 
-def _write_inputs(folder: Path, size: str, texts: Texts, num_prompts: int) -> list[int]:
-    """Write models, and the first prompts that are not too long; return the prompts' lengths."""
+def _write_inputs(folder: Path, size: str, texts: Texts) -> list[int]:
+    """Write models, and a batch of prompts from the shortest to the longest; return the lengths."""
     tokenizer = make_policy(folder / "policy", size, texts)
     end_often(folder / "policy", tokenizer)
     save_model(create_scalar_model(folder / "policy", seed=1), tokenizer, folder / "reward_model")
     encoded = [(encode_prompt(tokenizer, p.prompt), p.prompt) for p in texts.preferences]
-    short = [pair for pair in encoded if len(pair[0]) <= MAX_PROMPT_TOKENS][:num_prompts]
-    assert len(short) == num_prompts, f"{len(short)} prompts are short, {num_prompts} are needed"
+    short = sorted(
+        (pair for pair in encoded if len(pair[0]) <= MAX_PROMPT_TOKENS),
+        key=lambda pair: len(pair[0]),
+    )
+    assert len(short) >= BATCH_SIZE, f"{len(short)} prompts are short, {BATCH_SIZE} are needed"
+    batch = [
+        short[(2 * number + 1) * len(short) // (2 * BATCH_SIZE)] for number in range(BATCH_SIZE)
+    ]
     prompts = [
         Prompt(prompt_id=str(number), dialogue=dialogue, is_safety=False)
-        for number, (_, dialogue) in enumerate(short)
+        for number, (_, dialogue) in enumerate(batch)
     ]
     write_prompts(folder / "prompts.jsonl", prompts)
     write_prompts(folder / "heldout.jsonl", prompts[:1])
-    (folder / "prompts.json").write_text(json.dumps([ids for ids, _ in short]))
-    return [len(ids) for ids, _ in short]
+    (folder / "prompts.json").write_text(json.dumps([ids for ids, _ in batch]))
+    return [len(ids) for ids, _ in batch]
 
 
 def _run_ours(folder: Path, dtype: str, setting: Setting) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaMLP
 
 from language.adapters import LowRank, Projection, projection_of
-from language.products import Product, held, in_place
+from language.products import Product, held, in_place, is_packed
 
 _FUSED_WEIGHTS = 2**22
 """Projections of at most this many weights are copied for the length of a call: joined into one,
 and on a CPU in the layout that is multiplied quickest."""
-_MANY_ROWS = 32
-"""With fewer a float32 weight of a CPU is used where it is: the copy costs more than it gains."""
+_SEVERAL_ROWS, _MANY_ROWS = 4, 32
+"""With fewer a float32 weight of a CPU, packed or transposed, is used where it is: the copy costs
+more than it gains."""
 _FUSED_WEIGHTS_ON_A_GPU = 2**26
 """There a launch costs more than the copy: 3.2 GB for the queries, keys and values of 7B."""
 _ROOMY_BYTES = 40 * 2**30
@@ -112,7 +113,9 @@ def _is_held(weight: Tensor, num_rows: int) -> bool:
     """Return whether a call has its own copy of a weight. A GPU gains nothing from one."""
     if weight.device.type != "cpu" or weight.numel() > _max_fused(weight.device):
         return False
-    return weight.dtype != torch.float32 or num_rows >= _MANY_ROWS
+    if weight.dtype != torch.float32:
+        return True
+    return num_rows >= (_SEVERAL_ROWS if is_packed(weight) else _MANY_ROWS)
 
 
 def _joinable(modules: Sequence[nn.Module]) -> list[Projection] | None:

@@ -83,17 +83,17 @@ def watch(ledger: Ledger, value_model: object, pad_id: int, eos_id: int) -> None
     )
 
 
-def settings(arguments: argparse.Namespace, folder: str, num_prompts: int) -> PPOConfig:
+def settings(arguments: argparse.Namespace, folder: str, batch_size: int) -> PPOConfig:
     """Return TRL's settings for the same work."""
     return PPOConfig(
         output_dir=folder,
-        per_device_train_batch_size=arguments.batch_size,
+        per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=1,
         num_mini_batches=1,
         num_ppo_epochs=1,
-        local_rollout_forward_batch_size=arguments.batch_size,
+        local_rollout_forward_batch_size=batch_size,
         response_length=arguments.max_new_tokens,
-        total_episodes=num_prompts,
+        total_episodes=batch_size * arguments.num_iterations,
         temperature=1.0,
         stop_token="eos",  # noqa: S106 - a word of TRL
         num_sample_generations=0,
@@ -107,12 +107,12 @@ def settings(arguments: argparse.Namespace, folder: str, num_prompts: int) -> PP
 
 
 def main() -> None:
-    """Run PPO on the prompts of `--prompts` (JSON: a list of token id lists)."""
+    """Run PPO, each iteration on all of `--prompts` (JSON: a list of token id lists)."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--policy", required=True)
     parser.add_argument("--reward-model", required=True)
     parser.add_argument("--prompts", type=Path, required=True)
-    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--num-iterations", type=int, required=True)
     parser.add_argument("--max-new-tokens", type=int, required=True)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), required=True)
     arguments = parser.parse_args()

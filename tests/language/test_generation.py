@@ -229,10 +229,20 @@ def test_a_bfloat16_policy_answers_like_its_own_forward_pass() -> None:
 def test_a_bfloat16_policy_whose_weights_cannot_be_packed_does_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(products, "can_pack", lambda: False)
+    monkeypatch.setattr(products, "can_pack", lambda _: False)
     model, requests = tiny_policy().to(torch.bfloat16), ragged_requests(6)
 
     assert largest_error(model, requests, generate(model, requests, eos_ids=ENDS)) < 0.02
+
+
+@pytest.mark.parametrize("large", [1, 2**62])
+def test_packed_weights_and_transposed_ones_answer_alike(
+    large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_LARGE", large)
+    model, requests = grouped_policy(), ragged_requests(40)
+
+    assert largest_error(model, requests, generate(model, requests, eos_ids=ENDS)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["plain", "static"])
