@@ -15,10 +15,10 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
-from benchmarks.floors import llama_flops
 from benchmarks.frame import Result, peer_python, run_child
 from benchmarks.texts import chosen_sizes, load_pairs, make_policy
 from language.chat import fit_prompt
+from language.floors import llama_flops
 from language.models import load_policy, save_model
 from language.tokenizers import eos_id_of
 

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from benchmarks.best_of_k import end_often
 from benchmarks.calibration import calibrate
-from benchmarks.floors import llama_flops
 from benchmarks.frame import Result, peer_python, run_child
 from benchmarks.texts import Texts, chosen_sizes, load_pairs, make_policy
 from language.chat import encode_prompt
 from language.models import save_model
 from language.scalars import create_scalar_model
+from policies.phase_floors import Amount, Passes, phase_flops
 from records.policy_configs import PPOConfig
 from records.prompts import Prompt, write_prompts
 from records.run_configs import RunKind, SamplingConfig
@@ -193,20 +193,12 @@ def _floor_shares(
 ) -> dict[str, float]:
     """Return, by phase, the time that its products need at `gflops` as a share of the time taken.
 
-    Sampling reads and writes each token once, whatever its batch; a pass over a scalar model has no
-    output layer. All rows are one step, so that one pass serves log-probabilities and update.
+    Both axes have one reward model, which reads the rows once.
     """
     responses = figures["num_response_tokens"]
-    tokens = figures["num_prompt_tokens"] + responses
-    scalar = llama_flops(shape, tokens=tokens, read=responses)
-    policy = scalar + 2 * shape["hidden_size"] * shape["vocab_size"] * responses
-    flops = {
-        "generate": policy,
-        "score": llama_flops(shape, tokens=tokens, read=BATCH_SIZE),
-        "reference": policy,
-        "logprobs": policy + scalar,
-        "update": 2 * (policy + scalar),
-    }
+    amount = Amount(figures["num_prompt_tokens"] + responses, responses, BATCH_SIZE)
+    passes = Passes(shape, shape, [shape], is_base_frozen=False)
+    flops = phase_flops(passes, amount, num_epochs=1, is_view_kept=True)
     seconds = {phase: flop / (gflops * 1e9) for phase, flop in flops.items()}
     shares = {phase: round(s / figures["phases"][phase], 3) for phase, s in seconds.items()}
     return {**shares, "all": round(sum(seconds.values()) / figures["cpu_seconds"], 3)}

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
-from benchmarks.floors import llama_flops
 from benchmarks.frame import Result, peer_python, run_child
 from benchmarks.texts import Texts, chosen_sizes, llama_shape, load_pairs, make_policy
 from language.chat import encode_prompt, encode_response
+from language.floors import llama_flops
 from records.reward_configs import MarginTable, RewardModelConfig
 from records.run_configs import RunKind
 from records.rundirs import RunDirectory, RunInput, RunSpec

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks.calibration import calibrate
-from benchmarks.floors import llama_flops
 from benchmarks.frame import Result, peer_python, run_child
 from benchmarks.reward_model_training import TRL
 from benchmarks.texts import Texts, chosen_sizes, llama_shape, load_pairs, make_policy
 from language.chat import encode_prompt, encode_response
+from language.floors import llama_flops
 from records.policy_configs import SFTConfig
 from records.prompts import Demonstration, write_demonstrations
 from records.run_configs import RunKind

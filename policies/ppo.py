@@ -17,6 +17,7 @@ from policies.encoding import EncodedPrompts, encode_prompts
 from policies.heldout import HeldOutLook, look_at, objective_of
 from policies.iterations import Stopwatch, iterate_
 from policies.kl import next_kl_coef
+from policies.phase_floors import measure_floors
 from policies.ppo_models import Models, create_learners, load_models
 from policies.ppo_progress import (
     Progress,
@@ -67,6 +68,7 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
     networks, learners = models.networks, create_learners(models.networks, config)
     train = _prompts(spec, "prompts", models, config)
     heldout = _prompts(spec, "heldout_prompts", models, config)
+    floors = measure_floors(spec, config, context, networks)
     progress = restore_progress(run_directory, networks, learners, context)
     if progress is None:
         look = look_at(models, heldout.prompts, config, 0)
@@ -130,6 +132,12 @@ def ppo(run_directory: RunDirectory, spec: RunSpec, context: RunContext) -> None
                 **heldout_row,
                 **alarm_row(alarms, iteration),
                 **watch.laps,
+                **floors.shares(
+                    rollout,
+                    watch.laps,
+                    num_epochs=config.num_epochs,
+                    is_view_kept=experience.kept is not None,
+                ),
             )
         must_stop = context.stop_requested
         is_due = iteration % config.checkpoint_every == 0 or iteration == config.num_iterations

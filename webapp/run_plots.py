@@ -57,6 +57,7 @@ _GROUPS = (
     _group("Learning rate", r"^(\w+_)?learning_rate$", is_noisy=False),
     _group("Gradient norm", r"^(\w+_)?grad_norm$"),
     _group("Clipped share and ratio", r"^(\w*clip\w*|\w*ratio\w*)$"),
+    _group("Share of the machine's floor by phase", r"^floor_share_\w+$"),
     _group("Response length in tokens", r"^(mean_|response_)?(num_)?(tokens|length)(_mean)?$"),
 )
 _MAIN_GROUPS = 7

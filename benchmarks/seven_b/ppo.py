@@ -29,10 +29,10 @@ from policies.footprint import footprint_of
 from policies.heldout import HeldOutLook
 from policies.iterations import Iteration, Stopwatch, iterate_
 from policies.networks import Networks, adapter_networks
+from policies.phase_floors import Amount, Passes, phase_flops
 from policies.ppo_models import create_learners
 from policies.ppo_progress import Progress
 from policies.reward_adapters import NetworkScorer
-from policies.rollouts import Rollout
 from policies.statistics import Moments
 from records.dialogues import Dialogue
 from records.policy_configs import PPOConfig
@@ -181,7 +181,7 @@ def _figures(
     rollout = done.rollout
     seconds = {phase: watch.laps[f"seconds_{phase}"] for phase in _PHASES}
     total = sum(seconds.values())
-    floors = _floors(size.shape, machine.rates(size.calibration), rollout)
+    floors = _floors(size.shape, machine.rates(size.calibration), config, done)
     num_tokens = sum(row.num_tokens for row in rollout.rows)
     gap_M = (done.experience.logprobs_M - rollout.sampler_logprobs_M).abs()
     return {
@@ -207,17 +207,14 @@ def _figures(
     }
 
 
-def _floors(shape: Shape, rates: Rates, rollout: Rollout) -> dict[str, float]:
+def _floors(shape: Shape, rates: Rates, config: PPOConfig, done: Iteration) -> dict[str, float]:
     """Return the least seconds of each phase."""
-    lengths = [len(row.response_ids) for row in rollout.rows]
-    prompts = [len(row.prompt_ids) for row in rollout.rows]
-    tokens, responses = sum(lengths) + sum(prompts), sum(lengths)
-    body = shape.layer_flops(tokens, responses) / rates.bf16
-    head = 2.0 * shape.head_parameters * responses / rates.bf16
-    return {
-        "generate": decode_floor(shape, rates, prompts, lengths, 1),
-        "score": len(Axis) * shape.layer_flops(tokens, len(lengths)) / rates.bf16,
-        "reference": body + head,
-        "logprobs": 2 * body + head,
-        "update": 4 * body + 2 * head,
-    }
+    lengths = [len(row.response_ids) for row in done.rollout.rows]
+    prompts = [len(row.prompt_ids) for row in done.rollout.rows]
+    sizes = shape.as_config()
+    passes = Passes(sizes, sizes, [sizes] * len(Axis), is_base_frozen=True)
+    amount = Amount(sum(lengths) + sum(prompts), sum(lengths), len(lengths))
+    is_kept = done.experience.kept is not None
+    flops = phase_flops(passes, amount, num_epochs=config.num_epochs, is_view_kept=is_kept)
+    floors = {phase: count / rates.bf16 for phase, count in flops.items()}
+    return {**floors, "generate": decode_floor(shape, rates, prompts, lengths, 1)}

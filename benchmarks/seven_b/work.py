@@ -20,7 +20,7 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from benchmarks.floors import pass_flops
+from language.floors import pass_flops
 from language.norms import use_few_pass_norms_
 from language.rows import TokenRow
 from language.scalars import share_trunk
@@ -54,6 +54,17 @@ class Shape(NamedTuple):
         """Return the FLOP of the layers in a forward pass whose output is read at `read` tokens."""
         sizes = (self.hidden, self.intermediate, self.layers)
         return pass_flops(*sizes, tokens=tokens, read=read)
+
+    def as_config(self) -> dict[str, int]:
+        """Return the sizes as `LlamaConfig` names them."""
+        return {
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.heads,
+            "vocab_size": self.vocabulary,
+        }
 
     @property
     def head_parameters(self) -> int:

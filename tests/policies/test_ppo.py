@@ -208,10 +208,12 @@ def test_every_iteration_reports_what_a_healthy_run_is_known_by(finished: RunDir
     assert rows[-1]["kl"] != 0.0
 
 
-def test_each_phase_is_timed(finished: RunDirectory) -> None:
+def test_each_phase_is_timed_and_stands_beside_its_floor(finished: RunDirectory) -> None:
     rows, _ = finished.read_metrics()
-    phases = {f"seconds_{p}" for p in ("generate", "score", "logprobs", "update")}
-    assert all(phases <= row.keys() for row in rows[1:])
+    phases = ("generate", "score", "reference", "logprobs", "update")
+    for row in rows[1:]:
+        assert {f"seconds_{phase}" for phase in phases} <= row.keys()
+        assert all(0.0 < row[f"floor_share_{phase}"] < 1.0 for phase in phases)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4])

@@ -112,7 +112,8 @@ class StopAfter(RunContext):
 def metrics_of(directory: RunDirectory) -> list[dict[str, Any]]:
     """Return the rows of metrics without the keys that measure time."""
     rows, _ = directory.read_metrics()
-    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+    timings = ("second", "floor_share_")
+    return [{k: v for k, v in row.items() if not any(t in k for t in timings)} for row in rows]
 
 
 def weights_of(folder: Path) -> dict[str, Tensor]:

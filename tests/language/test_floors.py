@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.floors import llama_flops
+from language.floors import llama_flops
 from language.packing import pack_rows, packed_hidden
 from language.rows import TokenRow
 from tests.models import tiny_policy
