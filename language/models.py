@@ -34,6 +34,9 @@ __all__ = [
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
+_CACHE_LINE = 64
+"""Bytes, and what torch's own memory is aligned to."""
+
 
 def create_policy(
     shape: ModelShape, tokenizer: PreTrainedTokenizerBase, *, seed: int
@@ -116,6 +119,7 @@ def load_llama(
     disable_dropout_(model)
     _use_own_layers_(model)
     nn.Module.to(model, device=device)
+    _lie_evenly_(model)
     model.train(mode=False)
     return model
 
@@ -154,6 +158,17 @@ def disable_dropout_(model: nn.Module) -> None:
             module.attention_dropout = 0.0
     if isinstance(model, PreTrainedModel):
         model.config.attention_dropout = 0.0
+
+
+def _lie_evenly_(model: nn.Module) -> None:
+    """Copy the weights that begin within a cache line, as parts of a file may, to where one begins.
+
+    Some processors' products round by how their factors lie. Equal weights are to say the same,
+    whether they were just made or come from whichever file.
+    """
+    for parameter in model.parameters():
+        if parameter.device.type == "cpu" and parameter.data_ptr() % _CACHE_LINE:
+            parameter.data = parameter.data.clone()
 
 
 def _use_own_layers_(model: nn.Module) -> None:

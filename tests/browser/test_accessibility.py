@@ -56,13 +56,11 @@ LOOKS: dict[str, tuple[ViewportSize, Literal["light", "dark"]]] = {
     "dark, wide": (WIDE, "dark"),
     "dark, narrow": (NARROW, "dark"),
 }
-COLOURS_HAVE_CHANGED = """async () => {
-    // What inherits a colour may begin to change when its parent has changed.
-    for (let round = 0; round < 3; round++) {
-        await new Promise(requestAnimationFrame);
-        const changes = document.getAnimations().filter((one) => one instanceof CSSTransition);
-        await Promise.allSettled(changes.map((change) => change.finished));
-    }
+CHANGE_AT_ONCE = """() => {
+    // Else a busy machine may show a colour of one look on the ground of another.
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync('*, *::before, *::after { transition: none !important; }');
+    document.adoptedStyleSheets.push(sheet);
 }"""
 NO_PAGES = {
     *("home", "draft", "start", "prompt", "finish", "judge", "skip", "flag", "beat"),
@@ -117,10 +115,10 @@ def problems_of(page: Page, places: list[Place]) -> Iterator[str]:
 
 def looks_at(page: Page) -> Iterator[str]:
     """Show the page in four ways, one after the other."""
+    page.evaluate(CHANGE_AT_ONCE)
     for look, (viewport, scheme) in LOOKS.items():
         page.set_viewport_size(viewport)
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        page.evaluate(COLOURS_HAVE_CHANGED)
         yield look
 
 

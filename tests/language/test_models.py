@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from language.devices import own_gpu
 from language.logprobs import response_logprobs
@@ -106,6 +107,20 @@ def test_dropout_in_a_config_is_turned_off(tmp_path: Path) -> None:
     loaded = load_policy(tmp_path / "policy").train()
 
     assert torch.equal(response_logprobs(loaded, BATCH), response_logprobs(loaded, BATCH))
+
+
+def test_wherever_weights_lie_in_their_file_they_lie_evenly_in_memory(tmp_path: Path) -> None:
+    folder = write_tiny_policy(tmp_path / "policy")
+    for length in range(0, 64, 8):  # of the file's header, behind which the weights begin
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        save_file(tensors, path, metadata={"format": "pt", "padding": "x" * length})
+
+        policy = load_policy(folder)
+
+        assert all(weight.data_ptr() % 64 == 0 for weight in policy.parameters())
+        for name, weight in policy.state_dict().items():
+            assert torch.equal(weight, tensors[name])
 
 
 def test_weights_are_loaded_in_the_type_asked_for(tmp_path: Path) -> None:
