@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from language.prompt_cache import PromptCache, bias_of, moved_up, product
+from language.prompt_cache import PromptCache, bias_of, product
 
 _COLUMNS = 32
 """The capacity grows by at least so many columns."""
@@ -97,9 +97,9 @@ class Cache:
         return moved
 
     def keep(self, rows: Sequence[int], prompts: Sequence[int]) -> None:
-        """Keep some rows and prompts alone, both ascending; `arrange` must follow."""
-        end = self._num_columns
-        self._own = [moved_up(own[:, :, :, :end], 1, rows) for own in self._own]
+        """Keep some rows and prompts alone, in this order; `arrange` must follow."""
+        rows_M, end = torch.tensor(rows, device=self._own[0].device), self._num_columns
+        self._own = [own[:, :, :, :end].index_select(1, rows_M) for own in self._own]
         self.prompts.keep(prompts)
 
     def advance(self) -> None:

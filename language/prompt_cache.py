@@ -102,11 +102,11 @@ class PromptCache:
             self._lengths[place] = length
 
     def keep(self, places: Sequence[int]) -> None:
-        """Keep some places alone, which are ascending; `arrange` must follow."""
+        """Keep some places alone, in this order; `arrange` must follow."""
         self._lengths = [self._lengths[place] for place in places]
-        width = max(self._lengths)
-        self._keys = [moved_up(self._columns(keys, width), 0, places) for keys in self._keys]
-        self._values = [moved_up(values[:, :, :width], 0, places) for values in self._values]
+        width, places_M = max(self._lengths), torch.tensor(places, device=self._values[0].device)
+        self._keys = [self._columns(keys, width).index_select(0, places_M) for keys in self._keys]
+        self._values = [values[:, :, :width].index_select(0, places_M) for values in self._values]
 
     def arrange(self, used: Collection[int]) -> None:
         """Take note of the places whose prompts live rows continue."""
@@ -140,21 +140,6 @@ class PromptCache:
 def _is_by_component(device: torch.device) -> bool:
     """Return whether keys are held as (E, P): a GPU reads rows of any length P slowly."""
     return device.type == "cpu"
-
-
-def moved_up(tensor: Tensor, dim: int, places: Sequence[int]) -> Tensor:
-    """Return the slices of `tensor` at `places`, which are ascending, side by side.
-
-    On a CPU they move within the tensor's own memory, whose other slices are lost: new memory would
-    cost more than the move.
-    """
-    assert list(places) == sorted(set(places)), "a slice must not be written before it is read"
-    if tensor.device.type != "cpu":
-        return tensor.index_select(dim, torch.tensor(places, device=tensor.device))
-    for place, old in enumerate(places):
-        if place != old:
-            tensor.select(dim, place).copy_(tensor.select(dim, old))
-    return tensor.narrow(dim, 0, len(places))
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:

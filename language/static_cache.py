@@ -95,7 +95,7 @@ class StaticCache(Cache):
         return moved
 
     def keep(self, rows: Sequence[int], prompts: Sequence[int]) -> None:
-        """Keep some rows and prompts alone, both ascending; `arrange` must follow."""
+        """Keep some rows and prompts alone, in this order; `arrange` must follow."""
         super().keep(rows, prompts)
         self._num_keeps += 1
         self._grid, self._grid_width = None, 0
