@@ -41,6 +41,7 @@ from records.prompts import Demonstration, Prompt, write_demonstrations, write_p
 from records.run_configs import OptimizerConfig, RunConfig, RunKind, SamplingConfig, Schedule
 from records.rundirs import RunDirectory, RunInput, RunSpec
 from tests.models import tiny_policy, tiny_tokenizer, write_tiny_policy
+from tests.timings import without_timings
 
 LEARNING = OptimizerConfig(
     learning_rate=1e-2, schedule=Schedule.CONSTANT, weight_decay=0.0, min_warmup_steps=0
@@ -111,9 +112,7 @@ class StopAfter(RunContext):
 
 def metrics_of(directory: RunDirectory) -> list[dict[str, Any]]:
     """Return the rows of metrics without the keys that measure time."""
-    rows, _ = directory.read_metrics()
-    timings = ("second", "floor_share_")
-    return [{k: v for k, v in row.items() if not any(t in k for t in timings)} for row in rows]
+    return without_timings(directory.read_metrics()[0])
 
 
 def weights_of(folder: Path) -> dict[str, Tensor]:

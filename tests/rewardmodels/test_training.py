@@ -35,9 +35,9 @@ from tests.rewardmodels.toys import (
     context_for,
     create_run,
     preference,
-    without_timings,
     write_toy_snapshot,
 )
+from tests.timings import without_timings
 
 CONFIG = RewardModelConfig(
     seed=3, other_axis_share=0.0, pairs_per_batch=8, checkpoint_every=3, optimizer=LEARNING

@@ -62,8 +62,3 @@ def create_run(
 def context_for(run_directory: RunDirectory, spec: RunSpec) -> RunContext:
     """Return the context that the command line would make for a single process."""
     return RunContext(run_directory, spec.config)
-
-
-def without_timings(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows of metrics without the keys that measure time."""
-    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]

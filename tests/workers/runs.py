@@ -24,6 +24,7 @@ from registry.services import (
 )
 from tests.models import write_tiny_policy
 from tests.rewardmodels.toys import LEARNING, preference, write_toy_snapshot
+from tests.timings import without_timings
 
 NUM_PAIRS = 40
 NUM_STEPS = 150
@@ -93,13 +94,9 @@ def failing_run() -> Run:
 
 def stored_metrics(run: Run) -> list[dict[str, Any]]:
     """Return the run's metrics in the database without what measures time."""
-    return [_timeless(row) for row in run_metrics(run)]
+    return without_timings(run_metrics(run))
 
 
 def written_metrics(directory: RunDirectory) -> list[dict[str, Any]]:
     """Return the run's metrics in its file without what measures time."""
-    return [_timeless(row) for row in directory.read_metrics()[0]]
-
-
-def _timeless(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if "second" not in name}
+    return without_timings(directory.read_metrics()[0])
