@@ -215,6 +215,7 @@ def _reading_order(name: str) -> tuple[int, str]:
 
 def _series_name(name: str, names: Sequence[str]) -> str:
     """Return the words that tell a line from the others of its plot."""
-    prefix = "accuracy_"
-    is_shared = len(names) > 1 and all(other.startswith(prefix) for other in names)
-    return spoken(name.removeprefix(prefix) if is_shared else name)
+    for prefix in ("accuracy_", "floor_share_"):
+        if len(names) > 1 and all(other.startswith(prefix) for other in names):
+            name = name.removeprefix(prefix)
+    return spoken(name)

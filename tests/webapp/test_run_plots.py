@@ -61,6 +61,13 @@ def test_a_metric_that_is_written_seldom_keeps_its_own_steps() -> None:
     assert [row[1] for row in plot.rows] == ["0", "", "2", "", "4"]
 
 
+def test_phases_beside_their_floors_are_one_plot_whose_lines_bear_their_names() -> None:
+    row = {"step": 1, "floor_share_generate": 0.2, "floor_share_score": 0.5, "seconds_score": 1.0}
+    (plot,) = plots_of_metrics([row]).others
+    assert plot.title == "Share of the machine's floor by phase"
+    assert plot.headers == ("step", "generate", "score")
+
+
 def test_more_than_five_lines_go_on_in_a_second_plot() -> None:
     row = {"step": 1, **{f"part{n}_loss": n for n in range(7)}}
     main, _ = titles([row])
