@@ -131,6 +131,5 @@ def measure_floors(
 
 def _num_weights(config: LlamaConfig) -> int:
     """Return how many weights a step of sampling multiplies by, the output layer's included."""
-    shape = config.to_dict()
-    layers = llama_flops(shape, tokens=0.5, read=0.5)
-    return int(layers) + config.hidden_size * config.vocab_size
+    of_layers = llama_flops(config.to_dict(), tokens=1, read=1) / 2  # a product and a sum each
+    return int(of_layers) + config.hidden_size * config.vocab_size
